@@ -1,0 +1,158 @@
+"""The peer mesh that you embed in Python.
+
+Every node connects to every other node, finds new ones by itself, and
+exchanges messages with all of them::
+
+    from meshproto import MeshNode, NodeConfig
+
+    async def main(reactor):
+        node = MeshNode(NodeConfig(port=8001, name="alice"), reactor=reactor)
+        node.subscribe(print)                    # typed, frozen events
+        await node.start()                       # fires when the port listens
+        await node.connect("localhost:8000")     # fires when that peer said hello
+        node.broadcast("Hello network!")         # to every peer
+        await node.stop()                        # fires when every link is closed
+
+    if __name__ == "__main__":
+        from twisted.internet.task import react
+        react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
+
+Names are imported when they are first used, so a program that only needs the
+values (`PeerAddress`, the events, the codec) does not import Twisted.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meshproto.address import EndpointTarget, PeerAddress
+    from meshproto.config import NodeConfig
+    from meshproto.errors import (
+        AddressError,
+        AmbiguousPeer,
+        ConfigError,
+        ConnectError,
+        DialFailed,
+        HandshakeFailed,
+        HandshakeRejected,
+        HandshakeTimeout,
+        LocalProtocolError,
+        MeshError,
+        MeshFull,
+        NotRunning,
+        RemoteProtocolError,
+        SelfConnection,
+        UnknownPeer,
+    )
+    from meshproto.events import (
+        BootstrapFailed,
+        BootstrapSucceeded,
+        ChatReceived,
+        CloseReason,
+        ConnectionFailed,
+        DebugEvent,
+        Delivery,
+        DialAttemptFailed,
+        Direction,
+        Event,
+        KnownAddress,
+        NodeError,
+        NodeStarted,
+        Peer,
+        PeerConnected,
+        PeerDisconnected,
+        PeerListReceived,
+        PeerReaped,
+        PeerRefused,
+        PeerRequestReceived,
+        PeerRequestSent,
+        PeersDiscovered,
+        PingReceived,
+        PingSent,
+        PongReceived,
+    )
+    from meshproto.factory import MeshClientFactory, MeshServerFactory
+    from meshproto.interfaces import IMesh
+    from meshproto.node import MeshNode
+    from meshproto.protocol import MeshProtocol
+    from meshproto.service import MeshService
+
+__all__ = [
+    "AddressError",
+    "AmbiguousPeer",
+    "BootstrapFailed",
+    "BootstrapSucceeded",
+    "ChatReceived",
+    "CloseReason",
+    "ConfigError",
+    "ConnectError",
+    "ConnectionFailed",
+    "DebugEvent",
+    "Delivery",
+    "DialAttemptFailed",
+    "DialFailed",
+    "Direction",
+    "EndpointTarget",
+    "Event",
+    "HandshakeFailed",
+    "HandshakeRejected",
+    "HandshakeTimeout",
+    "IMesh",
+    "KnownAddress",
+    "LocalProtocolError",
+    "MeshClientFactory",
+    "MeshError",
+    "MeshFull",
+    "MeshNode",
+    "MeshProtocol",
+    "MeshServerFactory",
+    "MeshService",
+    "NodeConfig",
+    "NodeError",
+    "NodeStarted",
+    "NotRunning",
+    "Peer",
+    "PeerAddress",
+    "PeerConnected",
+    "PeerDisconnected",
+    "PeerListReceived",
+    "PeerReaped",
+    "PeerRefused",
+    "PeerRequestReceived",
+    "PeerRequestSent",
+    "PeersDiscovered",
+    "PingReceived",
+    "PingSent",
+    "PongReceived",
+    "RemoteProtocolError",
+    "SelfConnection",
+    "UnknownPeer",
+]
+
+# From the lowest floor up, so that a value is found before Twisted is imported.
+_HOMES = (
+    "errors",
+    "address",
+    "events",
+    "config",
+    "interfaces",
+    "protocol",
+    "factory",
+    "node",
+    "service",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(f"{__name__}.{home}")
+            if name in vars(module):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,556 @@
+"""Where everything about a node's links comes together.
+
+The hub is the `IPeerHost` of every link: it puts what happens on a link to the
+parts that decide (registry, address book, session), carries out what they
+decide, and tells the application.  It has no rule of its own.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from typing import assert_never, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from meshproto.address import PeerAddress, Target, is_loopback
+from meshproto.addressbook import AddressBook, disclosed
+from meshproto.config import NodeConfig
+from meshproto.dialer import Dialer, DialReport, Failed, Linked, Ourselves
+from meshproto.discovery import Discovery
+from meshproto.errors import (
+    ConnectError,
+    DialFailed,
+    HandshakeFailed,
+    HandshakeRejected,
+    HandshakeTimeout,
+    MeshFull,
+    SelfConnection,
+)
+from meshproto.events import (
+    BootstrapFailed,
+    BootstrapSucceeded,
+    ChatReceived,
+    CloseReason,
+    ConnectionFailed,
+    DialAttemptFailed,
+    Direction,
+    Event,
+    NodeError,
+    Peer,
+    PeerConnected,
+    PeerDisconnected,
+    PeerRefused,
+    PingReceived,
+    PongReceived,
+)
+from meshproto.factory import MeshClientFactory
+from meshproto.interfaces import INetwork, IPeerHost, IPeerLink, LinkLimits
+from meshproto.maintenance import Maintenance
+from meshproto.registry import (
+    Admitted,
+    Crossed,
+    Drained,
+    Duplicate,
+    Full,
+    Itself,
+    Left,
+    PeerEntry,
+    PendingLinks,
+    Registry,
+    Replaced,
+    Stranger,
+    Turned,
+    Twin,
+    Verdict,
+    host_key,
+)
+from meshproto.wire import (
+    Chat,
+    Hello,
+    Mesh1,
+    Message,
+    PeerList,
+    Ping,
+    Pong,
+    Refusal,
+    RequestPeers,
+)
+
+_ID_WITH_PORT = re.compile(r"peer-([0-9]{1,5})\Z")
+
+_WORTH_TELLING = {
+    CloseReason.PROTOCOL_ERROR,
+    CloseReason.LINE_TOO_LONG,
+    CloseReason.HANDSHAKE_TIMEOUT,
+}
+
+
+@implementer(IPeerHost)
+class Hub:
+    """The links of one node, and everybody who has to do with them."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        clock: IReactorTime,
+        network: INetwork,
+        rng: random.Random,
+    ) -> None:
+        self.clock = clock
+        self.limits = LinkLimits(
+            max_line=config.max_line,
+            max_handshake_line=config.max_handshake_line,
+            handshake_timeout=config.connection_timeout,
+            drain_timeout=config.probe_timeout,
+            flush_timeout=config.stop_timeout,
+            send_queue=config.send_queue_hard,
+            stall_timeout=config.stall_timeout,
+        )
+        self.registry = Registry("", config.max_peers)
+        self.book = AddressBook(
+            network.is_own_host,
+            rng,
+            limit=config.max_addresses,
+            limit_per_peer=config.max_addresses_per_peer,
+            max_failures=config.max_dial_failures,
+        )
+        self.dialer = Dialer(
+            self.book,
+            clock,
+            max_dials=config.max_dials,
+            timeout=config.connection_timeout,
+            connect=self._connect,
+            seats=lambda: (len(self.registry), config.max_peers),
+            on_report=self._dial_ended,
+        )
+        self.discovery = Discovery(
+            self.registry,
+            self.book,
+            clock,
+            self.emit,
+            interval=config.discovery_interval,
+            own_address=self._own_address,
+            dial=self.dialer.pump,
+        )
+        self.maintenance = Maintenance(
+            self.registry,
+            clock,
+            self.emit,
+            interval=config.maintenance_interval,
+            peer_timeout=config.peer_timeout,
+            probe_timeout=config.probe_timeout,
+        )
+        self._config = config
+        self._network = network
+        self._pending = PendingLinks(config.max_pending, config.max_pending_per_host)
+        self._codec = Mesh1(
+            max_line=config.max_line, max_addresses=config.max_addresses_per_list
+        )
+        self._hello: Hello | None = None
+        self._bound_host: str | None = None
+        self._subscribers: list[Callable[[Event], object]] = []
+        self._open: dict[IPeerLink, None] = {}
+        self._pauses: dict[object, None] = {}
+        self._on_eased: list[Callable[[], None]] = []
+        self._twins: dict[IPeerLink, None] = {}
+        self._lingering: dict[IPeerLink, PeerEntry] = {}
+        self._closing: Deferred[None] | None = None
+
+    # The application's side
+
+    def subscribe(self, subscriber: Callable[[Event], object]) -> Callable[[], None]:
+        """Call ``subscriber`` for every event until the result is called."""
+        self._subscribers.append(subscriber)
+
+        def unsubscribe() -> None:
+            if subscriber in self._subscribers:
+                self._subscribers.remove(subscriber)
+
+        return unsubscribe
+
+    def emit(self, event: Event) -> None:
+        """Tell every subscriber; one that raises harms nobody."""
+        for subscriber in tuple(self._subscribers):
+            try:
+                subscriber(event)
+            except Exception:
+                self.log.failure(
+                    "Subscriber {subscriber} failed on {event}",
+                    subscriber=subscriber,
+                    event=event,
+                )
+
+    def open(self, hello: Hello, port: int, bound_host: str | None) -> None:
+        """The node listens and knows who it is.
+
+        ``bound_host`` is the one address that it listens on, None when it
+        listens on all.
+        """
+        self._hello = hello
+        self._bound_host = bound_host
+        self.registry.own_id = hello.id
+        self.book.own_port = port
+        advertised = self._advertised()
+        if advertised is not None:
+            self.book.disown(advertised)
+
+    def pause(self, reason: object) -> None:
+        """Read from no peer until the reason is resumed."""
+        self._pauses[reason] = None
+        for entry in self.registry.entries():
+            entry.link.pause(reason)
+
+    def resume(self, reason: object) -> None:
+        """Take back a `pause`."""
+        self._pauses.pop(reason, None)
+        for link in tuple(self._open):
+            link.resume(reason)
+
+    def when_eased(self, callback: Callable[[], None]) -> None:
+        """Call back the next time a queue has shrunk or a link has ended."""
+        self._on_eased.append(callback)
+
+    def close(self, reason: CloseReason) -> Deferred[None]:
+        """End every link, sending what is queued; fires when all are closed."""
+        self._closing = Deferred()
+        for link in tuple(self._open):
+            link.close(reason)
+        self._check_closed()
+        return self._closing
+
+    # IPeerHost
+
+    def is_own_host(self, host: str) -> bool:
+        """Whether the host is this machine."""
+        return self._network.is_own_host(host)
+
+    def codec(self) -> Mesh1:
+        """The codec of ``mesh/1``."""
+        return self._codec
+
+    def own_hello(self) -> Hello:
+        """Who this node is."""
+        if self._hello is None:
+            raise RuntimeError("no link may open before the node listens")
+        return self._hello
+
+    def link_opened(self, link: IPeerLink) -> None:
+        """Count a new connection; turn it away when there are too many."""
+        self._open[link] = None
+        if self._closing is not None:
+            link.close(CloseReason.STOPPED)
+        elif link.direction is Direction.INCOMING:
+            decision = self._pending.add(link)
+            if isinstance(decision, Turned):
+                link.abort(CloseReason.HANDSHAKE_BACKLOG)
+            elif decision.evicted is not None:
+                decision.evicted.abort(CloseReason.HANDSHAKE_BACKLOG)
+
+    def hello_received(self, link: IPeerLink, hello: Hello, confirmed: bool) -> Verdict:
+        """Have the registry judge the far end of a link."""
+        self._pending.discard(link)
+        verdict = self.registry.admit(
+            link, hello, self.clock.seconds(), confirmed=confirmed
+        )
+        self._twins.pop(link, None)
+        match verdict:
+            case Admitted() | Crossed():
+                pass
+            case Twin():
+                self._twins[link] = None
+            case Replaced(_, old):
+                self._part(old, CloseReason.REPLACED)
+                old.link.abort(CloseReason.REPLACED)
+            case Duplicate(entry):
+                self.maintenance.probe(entry.link)
+                self._refused(link, hello, Refusal.DUPLICATE)
+            case Full():
+                self._refused(link, hello, Refusal.MAX_PEERS)
+            case Itself():
+                self._is_ourselves(link)
+            case _:
+                assert_never(verdict)
+        return verdict
+
+    def link_ready(self, link: IPeerLink) -> None:
+        """Announce a new peer, or join the two links of one that we have."""
+        entry = self.registry.of_link(link)
+        if entry is None:
+            # A twin: told and asked for addresses, but not announced.
+            if link.direction is Direction.OUTGOING:
+                self.discovery.introduce(link)
+            return
+        self._locate(entry, link)
+        loser = entry.draining
+        if loser is not None:
+            entry.link.hold(loser)
+            loser.drain()
+        for reason in self._pauses:
+            link.pause(reason)
+        if entry.link is link and link.direction is Direction.OUTGOING:
+            self.discovery.introduce(link)
+        if loser is None:
+            self.emit(
+                PeerConnected(
+                    peer=entry.snapshot(),
+                    peer_count=len(self.registry),
+                    max_peers=self.registry.max_peers,
+                )
+            )
+        if link.target is not None:
+            self.dialer.settle(link.target, Linked(entry.snapshot(), entry.key))
+        self._end_lingering()
+
+    def message_received(self, link: IPeerLink, message: Message) -> None:
+        """Hand a message to whom it concerns."""
+        entry = self.registry.of_link(link)
+        if entry is None:
+            self._twin_said(link, message)
+            return
+        match message:
+            case Chat(text):
+                self.emit(ChatReceived(peer=entry.snapshot(), text=text))
+            case Ping():
+                self.emit(PingReceived(peer=entry.snapshot()))
+            case Pong():
+                self.emit(PongReceived(peer=entry.snapshot()))
+            case RequestPeers():
+                self.discovery.answer(link)
+            case PeerList():
+                self.discovery.heard(entry, link, message)
+
+    def turned_away(self, link: IPeerLink, refusal: Refusal) -> None:
+        """The far end refused our dial."""
+        target = link.target
+        if target is None:
+            return
+        if refusal is Refusal.DUPLICATE:
+            candidates = self._candidates(link, target)
+            for entry in candidates:
+                self.book.link(target, entry.key, proven=True)
+            if len(candidates) == 1:
+                entry = candidates[0]
+                self._locate(entry, link)
+                self.dialer.settle(target, Linked(entry.snapshot(), entry.key))
+                return
+        self.dialer.settle(target, Failed(HandshakeRejected(target, refusal.value)))
+
+    def far_end_finished(self, link: IPeerLink) -> bool:
+        """Keep a link that may be about to be merged with one that we dial."""
+        entry = self.registry.of_link(link)
+        if entry is None or not self._may_be_merged(entry):
+            return False
+        self._lingering[link] = entry
+        return True
+
+    def link_ended(self, link: IPeerLink, reason: CloseReason, detail: str) -> None:
+        """Free what the link held; tell of the peer that is gone."""
+        self._pending.discard(link)
+        self._twins.pop(link, None)
+        self._lingering.pop(link, None)
+        self.maintenance.forget(link)
+        departure = self.registry.remove(link)
+        match departure:
+            case Left(entry):
+                self._part(entry, reason)
+            case Drained(entry):
+                entry.link.resume(link)
+            case Stranger():
+                if link.target is not None:
+                    error = _dial_error(link.target, reason, detail)
+                    self.dialer.settle(link.target, Failed(error))
+                elif reason in _WORTH_TELLING:
+                    self.emit(
+                        NodeError(
+                            context=f"Handshake with {link.remote_host}",
+                            error=detail or reason.value,
+                        )
+                    )
+        self._end_lingering()
+        self._eased()
+
+    def link_gone(self, link: IPeerLink) -> None:
+        """A connection is closed."""
+        self._open.pop(link, None)
+        self._check_closed()
+
+    def link_eased(self, link: IPeerLink) -> None:
+        """A queue has shrunk."""
+        self._eased()
+
+    # Dials
+
+    def _connect(self, target: Target) -> Deferred[IPeerLink]:
+        if self.book.is_own(target):
+            raise SelfConnection(target, "that is this node itself")
+        factory = MeshClientFactory(self, target, opened_at=self.clock.seconds())
+        connecting = self._network.endpoint(target).connect(factory)
+        return cast("Deferred[IPeerLink]", connecting)
+
+    def _dial_ended(self, report: DialReport) -> None:
+        self._end_lingering()
+        target = report.target
+        match report.outcome:
+            case Linked():
+                if report.given:
+                    self.emit(BootstrapSucceeded(target=target))
+                return
+            case Failed(error):
+                reason = error.reason if isinstance(error, ConnectError) else str(error)
+            case Ourselves(error):
+                reason = error.reason
+        if report.given and report.retry is not None:
+            self.emit(
+                BootstrapFailed(
+                    target=target,
+                    reason=reason,
+                    attempt=report.retry.failures,
+                    retry_in=report.retry.delay,
+                )
+            )
+        elif report.given:
+            self.emit(NodeError(context=f"Bootstrap address {target}", error=reason))
+        if report.wanted:
+            self.emit(ConnectionFailed(target=target, reason=reason))
+        elif not report.given:
+            self.emit(DialAttemptFailed(target=target, reason=reason))
+
+    def _candidates(self, link: IPeerLink, target: Target) -> tuple[PeerEntry, ...]:
+        """The peers that a refusing far end may be: those on its host."""
+        here = self.registry.at_host(host_key(link))
+        if isinstance(target, PeerAddress):
+            named = [e for e in here if e.address and e.address.port == target.port]
+            if named:
+                return tuple(named)
+        return tuple(e for e in here if not (e.address and e.proven))
+
+    def _is_ourselves(self, link: IPeerLink) -> None:
+        if link.target is not None:
+            error = SelfConnection(link.target, "that is this node itself")
+            self.dialer.settle(link.target, Ourselves(error))
+
+    def _refused(self, link: IPeerLink, hello: Hello, refusal: Refusal) -> None:
+        if link.target is not None:
+            error = MeshFull(link.target, "no seat is left for another peer")
+            self.dialer.settle(link.target, Failed(error))
+        else:
+            self.emit(
+                PeerRefused(
+                    id=hello.id,
+                    name=hello.name,
+                    host=link.remote_host,
+                    reason=refusal.value,
+                )
+            )
+
+    def _twin_said(self, link: IPeerLink, message: Message) -> None:
+        match message:
+            case RequestPeers():
+                self.discovery.answer(link)
+            case PeerList() if self.discovery.is_ourselves(message):
+                self._is_ourselves(link)
+                link.close(CloseReason.OURSELVES)
+            case PeerList():
+                link.confirm()
+                entry = self.registry.of_link(link)
+                if entry is not None:
+                    self.discovery.heard(entry, link, message)
+
+    # Peers
+
+    def _locate(self, entry: PeerEntry, link: IPeerLink) -> None:
+        """Note where a peer listens, as far as this link tells."""
+        if isinstance(link.target, PeerAddress):
+            entry.address, entry.proven = link.target, True
+            self.book.link(link.target, entry.key, proven=True)
+            seen = PeerAddress.of(link.remote_host, link.target.port)
+            if seen != link.target:
+                self.book.link(seen, entry.key, proven=True)
+            for other in self.registry.entries():
+                if other is not entry and not other.proven and other.address == seen:
+                    other.address = None
+        elif entry.address is None and link.direction is Direction.INCOMING:
+            port = _port_in(entry.key.id)
+            if port is not None:
+                entry.address = PeerAddress.of(link.remote_host, port)
+                self.book.link(entry.address, entry.key, proven=False)
+
+    def _may_be_merged(self, entry: PeerEntry) -> bool:
+        pending = [self.book.host_of(target) for target in self.dialer.targets()]
+        pending += map(host_key, self._twins)
+        return self.registry.may_be_merged(entry, pending)
+
+    def _end_lingering(self) -> None:
+        for link, entry in tuple(self._lingering.items()):
+            if not self._may_be_merged(entry):
+                link.close(CloseReason.CLOSED_BY_PEER)
+
+    def _part(self, entry: PeerEntry, reason: CloseReason) -> None:
+        if entry.draining is not None:
+            entry.draining.abort(reason)
+        self.book.peer_left(entry.key, self.clock.seconds())
+        self.emit(PeerDisconnected(peer=entry.snapshot(), reason=reason))
+        self.dialer.pump()
+
+    def _advertised(self) -> PeerAddress | None:
+        advertised = self._config.advertised()
+        if advertised is None:
+            return None
+        host, port = advertised
+        port = port or self.book.own_port
+        return PeerAddress.of(host, port) if port else None
+
+    def _own_address(self, link: IPeerLink) -> PeerAddress | None:
+        advertised = self._advertised()
+        if advertised is not None:
+            return advertised
+        if not self.book.own_port:
+            return None
+        if self._bound_host is None:
+            own = PeerAddress.of(link.local_host, self.book.own_port)
+        else:
+            own = PeerAddress.of(self._bound_host, self.book.own_port)
+            if is_loopback(own.host) and not link.same_machine:
+                return None
+        return disclosed(
+            own, ours=True, to_own_host=link.same_machine, local_host=own.host
+        )
+
+    def _eased(self) -> None:
+        callbacks, self._on_eased = self._on_eased, []
+        for callback in callbacks:
+            callback()
+
+    def _check_closed(self) -> None:
+        if self._closing is not None and not self._open and not self._closing.called:
+            self._closing.callback(None)
+
+
+def _port_in(id: str) -> int | None:
+    match = _ID_WITH_PORT.match(id)
+    port = int(match[1]) if match else 0
+    return port if 1 <= port <= 65535 else None
+
+
+def _dial_error(target: Target, reason: CloseReason, detail: str) -> ConnectError:
+    match reason:
+        case CloseReason.HANDSHAKE_TIMEOUT:
+            return HandshakeTimeout(target, "no answer to the handshake")
+        case CloseReason.CLOSED_BY_PEER:
+            return HandshakeFailed(target, "closed without an answer")
+        case CloseReason.CONNECTION_LOST:
+            return DialFailed(target, detail or reason.value)
+        case _:
+            return HandshakeFailed(target, detail or reason.value)
+
+
+def snapshots(registry: Registry) -> tuple[Peer, ...]:
+    """Every peer as applications see it."""
+    return tuple(entry.snapshot() for entry in registry.entries())

@@ -1,0 +1,160 @@
+"""What waits to be sent to one peer, bounded.
+
+A Twisted transport buffers without bound.  It does say when it has too much
+(64 KiB), by pausing its producer; the outbox is that producer, and keeps what
+comes after in its own, counted queue.  So the memory that one peer can take is
+known, a peer that takes nothing is noticed, and control messages can overtake
+the chat that waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet.interfaces import (
+    IConsumer,
+    IDelayedCall,
+    IPushProducer,
+    IReactorTime,
+)
+from zope.interface import implementer
+
+_BATCH = 64 * 1024
+
+
+@implementer(IPushProducer)
+class Outbox:
+    """The send queue of one link.
+
+    ``on_overrun`` is called once, when more than ``limit`` bytes wait or
+    nothing has moved for ``stall_timeout`` seconds.  ``on_eased`` is called
+    whenever the queue has shrunk, ``on_flushed`` when a `finish` is done.
+    """
+
+    def __init__(
+        self,
+        transport: IConsumer,
+        clock: IReactorTime,
+        *,
+        limit: int,
+        stall_timeout: float,
+        on_overrun: Callable[[], None],
+        on_eased: Callable[[], None],
+    ) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._limit = limit
+        self._stall_timeout = stall_timeout
+        self._on_overrun = on_overrun
+        self._on_eased = on_eased
+        self._on_flushed: Callable[[], None] | None = None
+        self._lines: deque[bytes] = deque()
+        self.size = 0
+        self._held = False
+        self._congested = False
+        self._closed = False
+        self._moved_at = 0.0
+        self._stall_check: IDelayedCall | None = None
+        transport.registerProducer(self, True)
+
+    def write(self, line: bytes) -> None:
+        """Queue a line behind the others."""
+        if self._lines or self._held or self._congested:
+            self._enqueue(line, urgent=False)
+        elif not self._closed:
+            self._transport.write(line)
+
+    def write_urgent(self, line: bytes) -> None:
+        """Queue a line before the others."""
+        if self._held or self._congested:
+            self._enqueue(line, urgent=True)
+        elif not self._closed:
+            self._transport.write(line)
+
+    def hold(self) -> None:
+        """Send nothing until `release`."""
+        self._held = True
+
+    def release(self) -> None:
+        """Send what has waited."""
+        self._held = False
+        self._flush()
+
+    def finish(self, on_flushed: Callable[[], None]) -> None:
+        """Take no more lines; call back once the transport has been given all."""
+        self._held = False
+        self._on_flushed = on_flushed
+        self._flush()
+
+    def close(self) -> None:
+        """Drop everything: the link has ended."""
+        if self._closed:
+            return
+        self._closed = True
+        self._lines.clear()
+        self.size = 0
+        self._on_flushed = None
+        self._transport.unregisterProducer()
+        if self._stall_check is not None and self._stall_check.active():
+            self._stall_check.cancel()
+        self._stall_check = None
+
+    # IPushProducer: what the transport says of its own buffer.
+
+    def pauseProducing(self) -> None:
+        """The transport is full."""
+        self._congested = True
+        self._moved_at = self._clock.seconds()
+        if self._stall_check is None and not self._closed:
+            self._stall_check = self._clock.callLater(
+                self._stall_timeout, self._check_stall
+            )
+
+    def resumeProducing(self) -> None:
+        """The transport is empty."""
+        self._congested = False
+        self._flush()
+
+    def stopProducing(self) -> None:
+        """The connection is gone."""
+        self.close()
+
+    def _enqueue(self, line: bytes, *, urgent: bool) -> None:
+        if self._closed or self._on_flushed is not None:
+            return
+        if urgent:
+            self._lines.appendleft(line)
+        else:
+            self._lines.append(line)
+        self.size += len(line)
+        if self.size > self._limit:
+            self._on_overrun()
+
+    def _flush(self) -> None:
+        shrunk = False
+        while self._lines and not (self._congested or self._held or self._closed):
+            batch: list[bytes] = []
+            size = 0
+            while self._lines and size < _BATCH:
+                line = self._lines.popleft()
+                batch.append(line)
+                size += len(line)
+            self.size -= size
+            shrunk = True
+            self._transport.write(b"".join(batch))
+        if shrunk:
+            self._on_eased()
+        if self._on_flushed is not None and not self._lines:
+            flushed, self._on_flushed = self._on_flushed, None
+            flushed()
+
+    def _check_stall(self) -> None:
+        self._stall_check = None
+        if not self._congested:
+            return
+        still_allowed = self._moved_at + self._stall_timeout - self._clock.seconds()
+        if still_allowed <= 0:
+            self._on_overrun()
+        else:
+            self._stall_check = self._clock.callLater(still_allowed, self._check_stall)

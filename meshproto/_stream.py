@@ -1,0 +1,80 @@
+"""Events for ``async for``, with a way to say that there are too many."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+
+from meshproto.events import Event
+
+
+class EventStream:
+    """An asynchronous iterator over the events of one node.
+
+    Nothing is dropped: when ``limit`` events wait, ``on_full`` is called, and
+    ``on_caught_up`` when half of them have been taken.  The iteration ends when
+    the node has stopped, or when the stream is closed.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        on_full: Callable[[EventStream], None],
+        on_caught_up: Callable[[EventStream], None],
+        on_closed: Callable[[EventStream], None],
+    ) -> None:
+        self._limit = limit
+        self._on_full = on_full
+        self._on_caught_up = on_caught_up
+        self._on_closed = on_closed
+        self._events: deque[Event] = deque()
+        self._waiting: deque[Deferred[None]] = deque()
+        self._full = False
+        self._ended = False
+
+    def put(self, event: Event) -> None:
+        """Hand an event to the application."""
+        if self._ended:
+            return
+        self._events.append(event)
+        if len(self._events) >= self._limit and not self._full:
+            self._full = True
+            self._on_full(self)
+        self._wake()
+
+    def end(self) -> None:
+        """No event follows; those that wait can still be taken."""
+        self._ended = True
+        while self._waiting:
+            self._wake()
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._events:
+            if self._ended:
+                raise StopAsyncIteration
+            turn: Deferred[None] = Deferred(self._waiting.remove)
+            self._waiting.append(turn)
+            await turn
+        event = self._events.popleft()
+        if self._full and len(self._events) <= self._limit // 2:
+            self._full = False
+            self._on_caught_up(self)
+        return event
+
+    async def aclose(self) -> None:
+        """Take no more events: those that wait are dropped."""
+        self._events.clear()
+        self.end()
+        if self._full:
+            self._full = False
+            self._on_caught_up(self)
+        self._on_closed(self)
+
+    def _wake(self) -> None:
+        if self._waiting:
+            self._waiting.popleft().callback(None)

@@ -1,0 +1,185 @@
+"""Every setting of a node, with its bounds.
+
+The defaults are the ones of the original program where it has them; the
+limits are explained one by one in ``docs/limits.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from meshproto import wire
+from meshproto.address import MAX_PORT, PeerAddress, Target, normal_host, parse_target
+from meshproto.errors import AddressError, ConfigError
+
+KiB = 1024
+MiB = 1024 * KiB
+
+DEFAULT_PORT = 8001
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """The settings of one node; all times are seconds, all sizes bytes.
+
+    Raises `ConfigError`, which names the setting, for a value out of range.
+
+    >>> NodeConfig(port=8001, name="alice").max_peers
+    20
+    >>> NodeConfig(max_peers=0)
+    Traceback (most recent call last):
+        ...
+    meshproto.errors.ConfigError: max_peers: 0 is less than 1
+    """
+
+    #: TCP port to listen on; 0 lets the system choose a free one.
+    port: int = DEFAULT_PORT
+    #: Name that people see; None means the same as the ID.
+    name: str | None = None
+    #: ID that peers see; None means ``peer-<port>``, the port that peers dial.
+    id: str | None = None
+    #: IP address to listen on; None means every address of the machine.
+    interface: str | None = None
+    #: Twisted server endpoint string, instead of ``port`` and ``interface``.
+    listen: str | None = None
+    #: Addresses to join the mesh by: ``host:port`` or Twisted endpoint strings.
+    bootstrap: tuple[str, ...] = ()
+    #: ``host`` or ``host:port`` under which peers reach this node, where that
+    #: differs from what it sees itself (port forwards, containers).
+    advertise: str | None = None
+
+    #: Seats for peers.
+    max_peers: int = 20
+    #: Time between two rounds of asking every peer for addresses.
+    discovery_interval: float = 30.0
+    #: Time between two rounds of PING.
+    maintenance_interval: float = 15.0
+    #: Time that a dial and a handshake may take.
+    connection_timeout: float = 10.0
+    #: Silence after which a peer is dropped.
+    peer_timeout: float = 60.0
+    #: Silence after a PING that drops a link whose peer has come anew.
+    probe_timeout: float = 3.0
+    #: Time that `MeshNode.stop` gives what is queued to be sent.
+    stop_timeout: float = 2.0
+
+    #: Longest line, and longest handshake line, without the line end.
+    max_line: int = wire.MAX_LINE
+    max_handshake_line: int = wire.MAX_HANDSHAKE_LINE
+    #: Incoming links that have not finished the handshake: in all, and from
+    #: one remote address (loopback exempt).
+    max_pending: int = 64
+    max_pending_per_host: int = 8
+    #: Dials under way at one time.
+    max_dials: int = 16
+    #: Addresses taken from one PEERS line, kept on the word of one peer, and
+    #: kept in all.
+    max_addresses_per_list: int = wire.MAX_ADDRESSES
+    max_addresses_per_peer: int = 64
+    max_addresses: int = 1000
+    #: Failed dials after which an address that was never reached is forgotten.
+    max_dial_failures: int = 10
+    #: Bytes waiting for one peer: `MeshNode.drain` waits while there are more
+    #: than the first; more than the second cut the peer at once.
+    send_queue_soft: int = 8 * MiB
+    send_queue_hard: int = 64 * MiB
+    #: Time for which a peer may take nothing while its transport is full (more
+    #: than 64 KiB wait); then it is cut.
+    stall_timeout: float = 10.0
+    #: Events waiting in one `MeshNode.events` iterator at which the node stops
+    #: reading from its peers until the application has caught up.
+    max_queued_events: int = 1000
+
+    def __post_init__(self) -> None:
+        self._check_range("port", 0, MAX_PORT)
+        for setting in (
+            "max_peers",
+            "max_pending",
+            "max_pending_per_host",
+            "max_dials",
+            "max_addresses_per_list",
+            "max_addresses_per_peer",
+            "max_addresses",
+            "max_dial_failures",
+            "send_queue_soft",
+            "max_queued_events",
+        ):
+            self._check_range(setting, 1, None)
+        self._check_range("max_line", wire.MAX_HELLO, None)
+        self._check_range("max_handshake_line", wire.MAX_HELLO, self.max_line)
+        self._check_range("send_queue_hard", self.send_queue_soft, None)
+        for setting in (
+            "discovery_interval",
+            "maintenance_interval",
+            "connection_timeout",
+            "peer_timeout",
+            "probe_timeout",
+            "stop_timeout",
+            "stall_timeout",
+        ):
+            self._check_duration(setting)
+        if self.peer_timeout <= self.maintenance_interval:
+            raise ConfigError(
+                "peer_timeout",
+                f"{self.peer_timeout:g} must be more than "
+                f"maintenance_interval ({self.maintenance_interval:g}), "
+                "or peers are dropped before they are asked",
+            )
+        self._check_texts()
+
+    def bootstrap_targets(self) -> tuple[Target, ...]:
+        """The bootstrap addresses, read; each once, in the order given."""
+        return tuple(dict.fromkeys(parse_target(text) for text in self.bootstrap))
+
+    def advertised(self) -> tuple[str, int | None] | None:
+        """The advertised host and port; the port is None where none was given."""
+        if self.advertise is None:
+            return None
+        try:
+            return normal_host(self.advertise), None
+        except AddressError:
+            address = PeerAddress.parse(self.advertise)
+            return address.host, address.port
+
+    def _check_range(self, setting: str, least: int, most: int | None) -> None:
+        value = getattr(self, setting)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ConfigError(setting, f"{value!r} is not a whole number")
+        if value < least:
+            raise ConfigError(setting, f"{value} is less than {least}")
+        if most is not None and value > most:
+            raise ConfigError(setting, f"{value} is more than {most}")
+
+    def _check_duration(self, setting: str) -> None:
+        value = getattr(self, setting)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ConfigError(setting, f"{value!r} is not a number of seconds")
+        if not (value > 0 and math.isfinite(value)):
+            raise ConfigError(setting, f"{value:g} is not a positive time")
+
+    def _check_texts(self) -> None:
+        for setting, check in (("id", wire.check_id), ("name", wire.check_name)):
+            value = getattr(self, setting)
+            if value is not None:
+                try:
+                    check(value)
+                except ValueError as error:
+                    raise ConfigError(setting, f"{value!r}: {error}") from None
+        if isinstance(self.bootstrap, str):
+            raise ConfigError("bootstrap", "is a tuple of addresses, not one text")
+        for setting, read in (
+            ("bootstrap", self.bootstrap_targets),
+            ("advertise", self.advertised),
+        ):
+            try:
+                read()
+            except AddressError as error:
+                raise ConfigError(setting, str(error)) from None
+        if self.interface is not None:
+            try:
+                normal_host(self.interface)
+            except AddressError as error:
+                raise ConfigError("interface", str(error)) from None
+        if self.listen is not None and self.interface is not None:
+            raise ConfigError("listen", "says where to listen: interface cannot too")

@@ -1,0 +1,112 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    MeshError
+    ├── LocalProtocolError     what we were asked to send has no form on the wire
+    ├── RemoteProtocolError    what a peer sent breaks the wire's rules
+    ├── AddressError           a text is not an address
+    ├── ConfigError            a setting is out of its range
+    ├── NotRunning             the node is not started, or stopped already
+    ├── UnknownPeer            no link to a peer of that ID
+    │   └── AmbiguousPeer      several hosts run a peer of that ID
+    └── ConnectError           a dial that did not become a link
+        ├── DialFailed         the network said no
+        ├── HandshakeTimeout   the far side did not answer in time
+        ├── HandshakeFailed    the far side closed, or does not speak our wire
+        ├── HandshakeRejected  the far side answered DUPLICATE or MAX_PEERS
+        ├── SelfConnection     the address is the node's own
+        └── MeshFull           our own seats are all taken
+
+The caller's mistakes reach the caller.  A peer's mistakes
+(`RemoteProtocolError`) close that peer's link, become an event and go no
+further.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from meshproto.address import Target
+
+
+class MeshError(Exception):
+    """The root of every exception that meshproto raises on purpose."""
+
+
+class LocalProtocolError(MeshError, ValueError):
+    """The caller's message cannot be sent as it is; nothing was sent."""
+
+
+class RemoteProtocolError(MeshError):
+    """A peer sent what the wire does not allow.
+
+    The text is the reason, fit for a log line; it never quotes the peer's
+    bytes.
+    """
+
+
+class AddressError(MeshError, ValueError):
+    """The text is not ``host:port``; the message names the text and the fault."""
+
+
+class ConfigError(MeshError, ValueError):
+    """A setting is out of its range.
+
+    ``setting`` is the name of the `NodeConfig` field.
+    """
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(f"{setting}: {problem}")
+        self.setting = setting
+        self.problem = problem
+
+
+class NotRunning(MeshError):
+    """The call needs a node that has been started and not yet stopped."""
+
+
+class UnknownPeer(MeshError, LookupError):
+    """There is no link to a peer of that ID."""
+
+
+class AmbiguousPeer(UnknownPeer):
+    """Peers on several hosts share that ID; pass one of `MeshNode.peers()`."""
+
+
+class ConnectError(MeshError):
+    """A dial did not become a link.
+
+    ``target`` is the address that was dialled, ``reason`` a short text for
+    people.
+    """
+
+    def __init__(self, target: Target, reason: str) -> None:
+        super().__init__(f"{target}: {reason}")
+        self.target = target
+        self.reason = reason
+
+
+class DialFailed(ConnectError):
+    """No TCP connection came about: refused, unreachable, unresolved, timed out."""
+
+
+class HandshakeTimeout(ConnectError):
+    """The far side took the connection but did not answer the handshake in time."""
+
+
+class HandshakeFailed(ConnectError):
+    """The far side closed before it answered, or answered something else."""
+
+
+class HandshakeRejected(ConnectError):
+    """The far side answered with a refusal, ``DUPLICATE`` or ``MAX_PEERS``."""
+
+
+class SelfConnection(ConnectError):
+    """The address leads back to this very node."""
+
+
+class MeshFull(ConnectError):
+    """This node has no seat left for another peer."""

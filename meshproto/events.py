@@ -1,0 +1,265 @@
+"""What happens in a mesh, one frozen value for each thing that happens.
+
+Events speak of peers, not of sockets: a peer that was connected ends in
+exactly one `PeerDisconnected`, however many TCP connections were tried.
+Those below `DebugEvent` are wire chatter, for whoever debugs a mesh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from meshproto.address import PeerAddress, Target
+
+
+class Direction(Enum):
+    """Who dialled."""
+
+    INCOMING = "incoming"
+    OUTGOING = "outgoing"
+
+
+class CloseReason(Enum):
+    """Why a link ended; the value is the text for people."""
+
+    CLOSED_BY_PEER = "closed by peer"
+    CONNECTION_LOST = "connection lost"
+    TIMEOUT = "timeout"
+    PROBE_UNANSWERED = "no answer to probe"
+    REPLACED = "replaced by a new connection"
+    SLOW_CONSUMER = "slow consumer"
+    LINE_TOO_LONG = "line too long"
+    PROTOCOL_ERROR = "protocol error"
+    HANDSHAKE_TIMEOUT = "handshake timeout"
+    HANDSHAKE_BACKLOG = "too many unfinished handshakes"
+    REFUSED = "refused"
+    TURNED_AWAY = "refused by peer"
+    MERGED = "merged with a second connection"
+    OURSELVES = "our own address"
+    STOPPED = "node stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """A connected peer, as it was when this snapshot was made.
+
+    ``host`` is the IP address at which we see it; ``address`` is where it
+    listens, None as long as nothing tells.  ``connected_at`` and
+    ``last_heard`` are seconds of the node's clock.
+    """
+
+    id: str
+    name: str
+    host: str
+    address: PeerAddress | None
+    direction: Direction
+    connected_at: float
+    last_heard: float
+
+    @property
+    def where(self) -> str:
+        """Its listening address if that is known, else its host."""
+        return str(self.address) if self.address else self.host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownAddress:
+    """An entry of the address book, as it was when this snapshot was made.
+
+    ``linked``: it belongs to a connected peer.  ``proven``: a node answered
+    there once.  ``bootstrap``: the user gave it.  ``failures`` counts the dials
+    that failed since the last one that did not.
+    """
+
+    target: Target
+    linked: bool
+    proven: bool
+    bootstrap: bool
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Whom a message was handed to; empty, and false, when there was nobody."""
+
+    peers: tuple[Peer, ...]
+
+    def __len__(self) -> int:
+        return len(self.peers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """The root of all events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStarted(Event):
+    """The node listens.  ``port`` is the port really bound, 0 if it has none."""
+
+    id: str
+    name: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeError(Event):
+    """Something went wrong that belongs to no connected peer.
+
+    ``context`` says what was being done, ``error`` what happened.
+    """
+
+    context: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootstrapSucceeded(Event):
+    """A bootstrap address led to a peer (also when it was linked already)."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootstrapFailed(Event):
+    """A bootstrap address could not be joined; it is tried again.
+
+    ``attempt`` counts from 1, ``retry_in`` is in seconds.
+    """
+
+    target: Target
+    reason: str
+    attempt: int
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerConnected(Event):
+    """A peer finished the handshake.
+
+    ``peer_count`` and ``max_peers`` are the node's seats, this peer included.
+    """
+
+    peer: Peer
+    peer_count: int
+    max_peers: int
+
+    @property
+    def direction(self) -> Direction:
+        """Who dialled."""
+        return self.peer.direction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerDisconnected(Event):
+    """The link to a peer ended.  Exactly one for each `PeerConnected`."""
+
+    peer: Peer
+    reason: CloseReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerReaped(Event):
+    """Maintenance drops a silent peer; its `PeerDisconnected` follows."""
+
+    peer: Peer
+    silent_for: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeersDiscovered(Event):
+    """A peer told addresses that we did not know.
+
+    ``count`` of them are new; the address book holds ``total_known``.
+    """
+
+    peer: Peer
+    count: int
+    total_known: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatReceived(Event):
+    """A peer said something to us."""
+
+    peer: Peer
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionFailed(Event):
+    """A dial failed that `MeshNode.connect` asked for."""
+
+    target: Target
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebugEvent(Event):
+    """The root of the events that only a debugging user wants to see."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialAttemptFailed(DebugEvent):
+    """A dial of an address that peers told us failed."""
+
+    target: Target
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerRefused(DebugEvent):
+    """We turned a dialler away.  ``host`` is where it came from."""
+
+    id: str
+    name: str
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PingSent(DebugEvent):
+    """We asked a peer for a sign of life."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PingReceived(DebugEvent):
+    """A peer asked us for a sign of life (and has been answered)."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PongReceived(DebugEvent):
+    """A peer answered our PING."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerRequestSent(DebugEvent):
+    """We asked a peer for the addresses it knows."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerRequestReceived(DebugEvent):
+    """A peer asked us for addresses (and has been answered)."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerListReceived(DebugEvent):
+    """A peer told us addresses.
+
+    ``skipped`` entries of its line were no addresses, or not believed.
+    """
+
+    peer: Peer
+    addresses: tuple[PeerAddress, ...]
+    skipped: int

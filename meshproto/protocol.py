@@ -1,0 +1,352 @@
+"""One connection: a translator between bytes and the `Session`.
+
+Guard, decode, ask the session, carry out its effects: no rule of the mesh
+stands here.  What does stand here is what only a connection can know: the
+deadline of its handshake, its two ends, and that it has ended.
+
+Real TCP goes on delivering lines that were buffered when a connection is
+aborted, and `LineReceiver` stops only for an orderly close.  So the protocol
+has a guard of its own: once a link has ended no line reaches the session.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IConsumer,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    ITCPTransport,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from meshproto._outbox import Outbox
+from meshproto.address import Target, normal_host
+from meshproto.errors import AddressError, RemoteProtocolError
+from meshproto.events import CloseReason, Direction
+from meshproto.interfaces import IPeerHost, IPeerLink
+from meshproto.session import (
+    Effect,
+    End,
+    Introduce,
+    Notify,
+    Ready,
+    Send,
+    Session,
+    State,
+    TurnedAway,
+    Welcome,
+)
+from meshproto.wire import DELIMITER, Message
+
+
+class _Transport(ITCPTransport, IConsumer):
+    """What every stream transport of Twisted is."""
+
+
+#: Where a connection without IP addresses (a UNIX socket) ends: here.
+_NO_HOST = "127.0.0.1"
+
+
+@implementer(IPeerLink, IHalfCloseableProtocol)
+class MeshProtocol(LineReceiver):
+    """A link to one peer.
+
+    ``host`` hears what happens on it.  ``target`` is what was dialled, None on
+    a link that was accepted; ``opened_at`` is when the dial began (the
+    handshake deadline counts from there), by default now.
+    """
+
+    transport: _Transport
+    delimiter = DELIMITER
+
+    def __init__(
+        self,
+        host: IPeerHost,
+        *,
+        target: Target | None = None,
+        opened_at: float | None = None,
+    ) -> None:
+        self.direction = Direction.OUTGOING if target else Direction.INCOMING
+        self.target = target
+        self.opened_at = host.clock.seconds() if opened_at is None else opened_at
+        self.last_heard = self.opened_at
+        self.remote_host = self.local_host = _NO_HOST
+        self.same_machine = True
+        self.codec = host.codec()
+        self._host = host
+        self._clock = host.clock
+        self._limits = host.limits
+        self._session = Session(self.direction)
+        self._outbox: Outbox | None = None
+        self._deadline: IDelayedCall | None = None
+        self._far_end_finished = False
+        self._pauses: set[object] = set()
+        self._holds: set[object] = set()
+        # One more than allowed, so that the CR of a CRLF has room.
+        self.MAX_LENGTH = self._limits.max_handshake_line + 1
+
+    # Protocol, LineReceiver, IHalfCloseableProtocol
+
+    def connectionMade(self) -> None:
+        """Say hello when we dialled; give the handshake its deadline."""
+        self.remote_host = _host_of(self.transport.getPeer())
+        self.local_host = _host_of(self.transport.getHost())
+        self.same_machine = self._host.is_own_host(self.remote_host)
+        self.last_heard = self._clock.seconds()
+        if isinstance(self.transport.getPeer(), IPv4Address | IPv6Address):
+            self.transport.setTcpNoDelay(True)
+            self.transport.setTcpKeepAlive(True)
+        self._outbox = Outbox(
+            self.transport,
+            self._clock,
+            limit=self._limits.send_queue,
+            stall_timeout=self._limits.stall_timeout,
+            on_overrun=lambda: self.abort(CloseReason.SLOW_CONSUMER),
+            on_eased=lambda: self._host.link_eased(self),
+        )
+        spent = self._clock.seconds() - self.opened_at
+        self._set_deadline(self._limits.handshake_timeout - spent)
+        self._host.link_opened(self)
+        if self.direction is Direction.OUTGOING:
+            self.send(self._host.own_hello())
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes arrived: the far end is alive."""
+        if self._session.state is State.ENDED:
+            return
+        self.last_heard = self._clock.seconds()
+        super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Decode a line and do what the session says about it."""
+        if self._session.state is State.ENDED:
+            return
+        line = line.removesuffix(b"\r")
+        if len(line) >= self.MAX_LENGTH:
+            self.lineLengthExceeded(line)
+            return
+        try:
+            message = self._decode(line)
+        except RemoteProtocolError as error:
+            self._end(CloseReason.PROTOCOL_ERROR, str(error), abort=False)
+            return
+        self._carry_out(self._session.receive(message))
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """The far end sends a line without end: cut it."""
+        limit = self.MAX_LENGTH - 1
+        self._end(CloseReason.LINE_TOO_LONG, f"more than {limit} bytes", abort=True)
+
+    def readConnectionLost(self) -> None:
+        """The far end has sent its last line."""
+        self._far_end_finished = True
+        match self._session.state:
+            case State.DRAINING:
+                self._end(CloseReason.MERGED, abort=False)
+            case State.READY if self._host.far_end_finished(self):
+                pass
+            case _:
+                self._end(CloseReason.CLOSED_BY_PEER, abort=False)
+
+    def writeConnectionLost(self) -> None:
+        """Our half is closed, as we asked; the far end's half goes on."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone, whoever ended it."""
+        if reason.check(ConnectionDone):
+            self._end(CloseReason.CLOSED_BY_PEER, abort=False)
+        else:
+            detail = reason.getErrorMessage()
+            self._end(CloseReason.CONNECTION_LOST, detail, abort=False)
+        self._set_deadline(None)
+        if self._outbox is not None:
+            self._outbox.close()
+        self._host.link_gone(self)
+
+    # IPeerLink
+
+    def send(self, message: Message) -> None:
+        """Queue a message."""
+        self.send_line(self.codec.encode(message))
+
+    def send_line(self, line: bytes) -> None:
+        """Queue an encoded line."""
+        if self._outbox is not None and self._may_send():
+            self._outbox.write(line)
+
+    def send_urgent(self, message: Message) -> None:
+        """Queue a control message before the chat that waits."""
+        if self._outbox is not None and self._may_send():
+            self._outbox.write_urgent(self.codec.encode(message))
+
+    def queued(self) -> int:
+        """Bytes that the far end has not taken, besides the transport's own."""
+        return self._outbox.size if self._outbox is not None else 0
+
+    def hold(self, reason: object) -> None:
+        """Neither read nor send until the reason is resumed."""
+        if self._session.state is State.ENDED:
+            return
+        self._holds.add(reason)
+        if self._outbox is not None:
+            self._outbox.hold()
+        self.pause(reason)
+
+    def pause(self, reason: object) -> None:
+        """Stop reading until the reason is resumed."""
+        if self._session.state is State.ENDED:
+            return
+        if not self._pauses:
+            self.pauseProducing()
+        self._pauses.add(reason)
+
+    def resume(self, reason: object) -> None:
+        """Take back a pause or a hold."""
+        if self._session.state is State.ENDED:
+            return
+        if reason in self._holds:
+            self._holds.discard(reason)
+            if not self._holds and self._outbox is not None:
+                self._outbox.release()
+        if reason in self._pauses:
+            self._pauses.discard(reason)
+            if not self._pauses:
+                # What was not read meanwhile is no silence of the far end.
+                self.last_heard = self._clock.seconds()
+                self.resumeProducing()
+
+    @property
+    def reading(self) -> bool:
+        """Whether what the far end sends is read at present."""
+        return not self._pauses
+
+    def drain(self) -> None:
+        """Send no more, read to the end; cut what does not end in time."""
+        self._session.drain()
+        if self._session.state is not State.DRAINING or self._outbox is None:
+            return
+        if self._far_end_finished:
+            self._end(CloseReason.MERGED, abort=False)
+            return
+        self._set_deadline(self._limits.drain_timeout)
+        self._outbox.finish(self._half_close)
+
+    def close(self, reason: CloseReason) -> None:
+        """End the link; what is queued is sent first."""
+        self._end(reason, abort=False)
+
+    def abort(self, reason: CloseReason) -> None:
+        """End the link at once."""
+        self._end(reason, abort=True)
+
+    def confirm(self) -> None:
+        """The far end, which has our ID, is another node."""
+        self._carry_out(self._session.confirm())
+
+    def _decode(self, line: bytes) -> Message:
+        if self._session.state is not State.GREETING:
+            return self.codec.decode(line)
+        if self.direction is Direction.INCOMING:
+            return self.codec.decode_greeting(line)
+        return self.codec.decode_answer(line)
+
+    def _carry_out(self, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            if self._session.state is State.ENDED:
+                return
+            match effect:
+                case Send(message):
+                    self.send_urgent(message)
+                case Welcome():
+                    self.send(self._host.own_hello())
+                case Introduce(hello, confirmed):
+                    verdict = self._host.hello_received(self, hello, confirmed)
+                    self._carry_out(self._session.judge(verdict))
+                case Ready():
+                    self._handshake_done()
+                    self._host.link_ready(self)
+                case Notify(message):
+                    self._host.message_received(self, message)
+                case TurnedAway(refusal):
+                    self._host.turned_away(self, refusal)
+                case End(reason):
+                    self._end(reason, abort=False)
+                case _:
+                    assert_never(effect)
+
+    def _handshake_done(self) -> None:
+        self.MAX_LENGTH = self._limits.max_line + 1
+        if self._session.state is not State.TWIN:
+            self._set_deadline(None)
+
+    def _deadline_passed(self) -> None:
+        self._deadline = None
+        match self._session.state:
+            case State.TWIN:
+                # It keeps its address to itself, so it is not our own node.
+                self.confirm()
+            case State.DRAINING:
+                self._end(CloseReason.MERGED, abort=True)
+            case State.ENDED:
+                self.transport.abortConnection()
+            case _:
+                self._end(CloseReason.HANDSHAKE_TIMEOUT, abort=True)
+
+    def _set_deadline(self, seconds: float | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if seconds is not None:
+            self._deadline = self._clock.callLater(
+                max(0.0, seconds), self._deadline_passed
+            )
+
+    def _may_send(self) -> bool:
+        return self._session.state not in (State.ENDED, State.DRAINING)
+
+    def _half_close(self) -> None:
+        self.transport.unregisterProducer()
+        if hasattr(self.transport, "loseWriteConnection"):
+            self.transport.loseWriteConnection()
+        else:
+            # TLS has no half-close that all peers take.
+            self.transport.loseConnection()
+
+    def _end(self, reason: CloseReason, detail: str = "", *, abort: bool) -> None:
+        """End the link, once; the owner hears of it before this returns."""
+        if self._session.state is State.ENDED:
+            return
+        self._session.end()
+        self._set_deadline(None)
+        self._holds.clear()
+        self.clearLineBuffer()
+        if self._outbox is None:
+            pass
+        elif abort:
+            self._outbox.close()
+            self.transport.abortConnection()
+        else:
+            # A far end that takes nothing could keep the connection for ever.
+            self._set_deadline(self._limits.flush_timeout)
+            self._outbox.finish(self._lose_connection)
+        self._host.link_ended(self, reason, detail)
+
+    def _lose_connection(self) -> None:
+        if self._outbox is not None:
+            self._outbox.close()
+        self.transport.loseConnection()
+
+
+def _host_of(address: object) -> str:
+    host = getattr(address, "host", None)
+    try:
+        return normal_host(host) if isinstance(host, str) else _NO_HOST
+    except AddressError:
+        return _NO_HOST

@@ -1,0 +1,317 @@
+"""Who is connected, and who may be.
+
+Two rules about this file.  Everything that decides which links live stands
+here and nowhere else; and nothing here touches a link, reads a clock or waits:
+a question is answered by a decision value, and the caller carries it out.
+
+A peer is known by its ID *and* its host, since two hosts may both run
+``peer-8001``.  All addresses of this machine are one host (`OWN_HOST`).
+
+How one link of a pair survives
+-------------------------------
+A listener that has a live link to the newcomer says ``DUPLICATE``, so two
+links of one pair can only come about when both nodes dial at once and each
+says welcome before it hears the other's welcome.  Both then hold the same two
+complete links, and both keep the one that was dialled by the greater ID (by
+the greater address where the IDs are equal).  The other one is read to its end
+before anything is read from or sent on the survivor; so what was sent on it is
+neither lost nor overtaken.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from meshproto.address import PeerAddress, ip_of
+from meshproto.events import Direction, Peer
+from meshproto.interfaces import IPeerLink
+from meshproto.wire import Hello
+
+#: The host of every peer on this machine, whatever address it came by.
+OWN_HOST = "localhost"
+
+
+class PeerKey(NamedTuple):
+    """What tells one peer from another."""
+
+    host: str
+    id: str
+
+
+@dataclass(slots=True, eq=False)
+class PeerEntry:
+    """A seat that is taken: one peer and its link.
+
+    ``address`` is where the peer listens; ``proven`` when a dial showed it.
+    ``draining`` is the second link of a pair that dialled at once, while its
+    last lines are read.
+    """
+
+    key: PeerKey
+    name: str
+    link: IPeerLink
+    connected_at: float
+    address: PeerAddress | None = None
+    proven: bool = False
+    draining: IPeerLink | None = None
+
+    def snapshot(self) -> Peer:
+        """The peer as applications see it."""
+        return Peer(
+            id=self.key.id,
+            name=self.name,
+            host=self.link.remote_host,
+            address=self.address,
+            direction=self.link.direction,
+            connected_at=self.connected_at,
+            last_heard=self.link.last_heard,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The newcomer has a seat."""
+
+    entry: PeerEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The newcomer has the seat of ``old``, whose link the peer has given up."""
+
+    entry: PeerEntry
+    old: PeerEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Crossed:
+    """Both dialled at once: ``entry`` goes on with ``survivor``, ``loser`` drains."""
+
+    entry: PeerEntry
+    survivor: IPeerLink
+    loser: IPeerLink
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The peer has a live link already; whether it still lives is to be probed."""
+
+    entry: PeerEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """No seat is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Itself:
+    """The far end is this very node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """The far end has our ID but comes from another host.
+
+    It is another node, or ourselves through a port forward: where it listens
+    will tell.
+    """
+
+
+Verdict = Admitted | Replaced | Crossed | Duplicate | Full | Itself | Twin
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The peer of that link is gone; ``entry.draining`` may still be open."""
+
+    entry: PeerEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """The second link of the pair has been read to its end."""
+
+    entry: PeerEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """The link never had a seat."""
+
+
+Departure = Left | Drained | Stranger
+
+
+class Registry:
+    """The seats of one node.  Never more than ``max_peers`` are taken."""
+
+    def __init__(self, own_id: str, max_peers: int) -> None:
+        self.own_id = own_id
+        self.max_peers = max_peers
+        self._entries: dict[PeerKey, PeerEntry] = {}
+        self._by_link: dict[IPeerLink, PeerEntry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def entries(self) -> tuple[PeerEntry, ...]:
+        """Every peer, in the order in which they came."""
+        return tuple(self._entries.values())
+
+    def of_link(self, link: IPeerLink) -> PeerEntry | None:
+        """The peer whose link (or draining second link) this is."""
+        return self._by_link.get(link)
+
+    def of_key(self, key: PeerKey) -> PeerEntry | None:
+        """The peer of that ID on that host."""
+        return self._entries.get(key)
+
+    def of_id(self, id: str) -> tuple[PeerEntry, ...]:
+        """The peers of that ID: one at most for each host."""
+        return tuple(e for e in self._entries.values() if e.key.id == id)
+
+    def at_host(self, host: str) -> tuple[PeerEntry, ...]:
+        """The peers on that host; `OWN_HOST` for this machine."""
+        return tuple(e for e in self._entries.values() if e.key.host == host)
+
+    def admit(
+        self, link: IPeerLink, hello: Hello, now: float, *, confirmed: bool = False
+    ) -> Verdict:
+        """Decide on a link whose far end has said who it is.
+
+        ``confirmed`` says that a `Twin` has been found to be another node.
+        """
+        key = PeerKey(host_key(link), hello.id)
+        known = self._entries.get(key)
+        incoming = link.direction is Direction.INCOMING
+        if hello.id == self.own_id and link.same_machine:
+            return Itself()
+        if known is None:
+            if self._is_full():
+                return Full()
+            if hello.id == self.own_id and not confirmed:
+                return Twin()
+            return Admitted(self._seat(PeerEntry(key, hello.name, link, now)))
+        if incoming and (not confirmed or known.link.direction is link.direction):
+            return Duplicate(known)
+        if hello.id == self.own_id and not confirmed:
+            return Twin()
+        if known.draining is not None or known.link.direction is link.direction:
+            return self._replace(known, PeerEntry(key, hello.name, link, now))
+        return self._cross(known, link)
+
+    def remove(self, link: IPeerLink) -> Departure:
+        """Forget a link that has ended."""
+        entry = self._by_link.pop(link, None)
+        if entry is None:
+            return Stranger()
+        if entry.draining is link:
+            entry.draining = None
+            return Drained(entry)
+        del self._entries[entry.key]
+        return Left(entry)
+
+    def may_be_merged(self, entry: PeerEntry, pending: Iterable[str | None]) -> bool:
+        """Whether a peer that has ended its link may live on by another one.
+
+        Where both dialled at once the peer may know so before we do: it then
+        half-closes the losing link while its welcome on ours is still on its
+        way.  ``pending`` are the hosts of our dials that have not ended, None
+        for a host that is not known yet.
+        """
+        if self.own_id < entry.key.id:
+            # Its dial would be the survivor, and that is the link it ended.
+            return False
+        if self.own_id > entry.key.id and entry.link.direction is Direction.OUTGOING:
+            return False
+        return any(host is None or host == entry.key.host for host in pending)
+
+    def _is_full(self) -> bool:
+        return len(self._entries) >= self.max_peers
+
+    def _seat(self, entry: PeerEntry) -> PeerEntry:
+        self._entries[entry.key] = entry
+        self._by_link[entry.link] = entry
+        return entry
+
+    def _replace(self, old: PeerEntry, new: PeerEntry) -> Replaced:
+        # A peer that says welcome to a second dial of ours has given up the
+        # link of the first: it would have said DUPLICATE otherwise.
+        del self._entries[old.key]
+        self._by_link.pop(old.link, None)
+        return Replaced(self._seat(new), old)
+
+    def _cross(self, entry: PeerEntry, new: IPeerLink) -> Crossed:
+        survivor, loser = entry.link, new
+        if self._rank(new, entry.key.id) > self._rank(entry.link, entry.key.id):
+            survivor, loser = new, entry.link
+        entry.link, entry.draining = survivor, loser
+        self._by_link[new] = entry
+        return Crossed(entry, survivor, loser)
+
+    def _rank(self, link: IPeerLink, peer_id: str) -> tuple[str, int, bytes]:
+        """Orders two links of one pair alike on both sides: by who dialled."""
+        ours = link.direction is Direction.OUTGOING
+        ip = ip_of(link.local_host if ours else link.remote_host)
+        version, packed = (ip.version, ip.packed) if ip else (0, b"")
+        return (self.own_id if ours else peer_id, version, packed)
+
+
+def host_key(link: IPeerLink) -> str:
+    """The host of a link's far end, one value for all addresses of this machine."""
+    return OWN_HOST if link.same_machine else link.remote_host
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """One link too many: the newcomer from that address is not to be taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The newcomer may begin its handshake; ``evicted`` has to make room."""
+
+    evicted: IPeerLink | None = None
+
+
+class PendingLinks:
+    """Incoming links that have not finished their handshake.
+
+    Bounded in all and for each remote host, this machine exempt from the
+    latter.  When the whole is full the oldest has to go, since an honest
+    dialler speaks at once: so silent links cannot keep others out.
+    """
+
+    def __init__(self, limit: int, limit_per_host: int) -> None:
+        self._limit = limit
+        self._limit_per_host = limit_per_host
+        self._links: OrderedDict[IPeerLink, str] = OrderedDict()
+        self._hosts: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def add(self, link: IPeerLink) -> Pending | Turned:
+        """Decide on a newcomer, and count it if it may stay."""
+        host = host_key(link)
+        if host != OWN_HOST and self._hosts[host] >= self._limit_per_host:
+            return Turned()
+        evicted = None
+        if len(self._links) >= self._limit:
+            evicted = next(iter(self._links))
+            self.discard(evicted)
+        self._links[link] = host
+        self._hosts[host] += 1
+        return Pending(evicted)
+
+    def discard(self, link: IPeerLink) -> None:
+        """The link has finished its handshake, or ended."""
+        host = self._links.pop(link, None)
+        if host is not None:
+            self._hosts[host] -= 1
+            if not self._hosts[host]:
+                del self._hosts[host]

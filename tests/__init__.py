@@ -1,0 +1,19 @@
+"""The tests: ``python -m pytest`` or ``python -m twisted.trial tests``.
+
+Most are trial test cases, which both runners take.  What only pytest can run
+(fixtures, coroutines with a reactor) stands in files called
+``test_pytest_*.py``.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# Here and not in conftest.py, so that it holds under trial as well: a slow
+# machine is no failure, and a failure in CI is one again on the next run.
+settings.register_profile(
+    "meshproto", deadline=None, derandomize=bool(os.environ.get("CI"))
+)
+settings.load_profile("meshproto")
