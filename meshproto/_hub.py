@@ -8,7 +8,6 @@ decide, and tells the application.  It has no rule of its own.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable
 from typing import assert_never, cast
 
@@ -17,27 +16,27 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from meshproto.address import PeerAddress, Target, is_loopback
-from meshproto.addressbook import AddressBook, disclosed
+from meshproto.address import PeerAddress, Target
+from meshproto.addressbook import AddressBook
 from meshproto.config import NodeConfig
-from meshproto.dialer import Dialer, DialReport, Failed, Linked, Ourselves
+from meshproto.dialer import (
+    Dialer,
+    DialReport,
+    Failed,
+    Linked,
+    Ourselves,
+    dial_error,
+    events_of,
+)
 from meshproto.discovery import Discovery
 from meshproto.errors import (
-    ConnectError,
-    DialFailed,
-    HandshakeFailed,
     HandshakeRejected,
-    HandshakeTimeout,
     MeshFull,
     SelfConnection,
 )
 from meshproto.events import (
-    BootstrapFailed,
-    BootstrapSucceeded,
     ChatReceived,
     CloseReason,
-    ConnectionFailed,
-    DialAttemptFailed,
     Direction,
     Event,
     NodeError,
@@ -81,7 +80,10 @@ from meshproto.wire import (
     RequestPeers,
 )
 
-_ID_WITH_PORT = re.compile(r"peer-([0-9]{1,5})\Z")
+_REFUSED_BECAUSE = {
+    Refusal.DUPLICATE: "refused, it still has a link to this node (DUPLICATE)",
+    Refusal.MAX_PEERS: "refused, it has no seat left (MAX_PEERS)",
+}
 
 _WORTH_TELLING = {
     CloseReason.PROTOCOL_ERROR,
@@ -136,7 +138,7 @@ class Hub:
             clock,
             self.emit,
             interval=config.discovery_interval,
-            own_address=self._own_address,
+            advertised=config.advertised(),
             dial=self.dialer.pump,
         )
         self.maintenance = Maintenance(
@@ -147,14 +149,12 @@ class Hub:
             peer_timeout=config.peer_timeout,
             probe_timeout=config.probe_timeout,
         )
-        self._config = config
         self._network = network
         self._pending = PendingLinks(config.max_pending, config.max_pending_per_host)
         self._codec = Mesh1(
             max_line=config.max_line, max_addresses=config.max_addresses_per_list
         )
         self._hello: Hello | None = None
-        self._bound_host: str | None = None
         self._subscribers: list[Callable[[Event], object]] = []
         self._open: dict[IPeerLink, None] = {}
         self._pauses: dict[object, None] = {}
@@ -194,12 +194,8 @@ class Hub:
         listens on all.
         """
         self._hello = hello
-        self._bound_host = bound_host
         self.registry.own_id = hello.id
-        self.book.own_port = port
-        advertised = self._advertised()
-        if advertised is not None:
-            self.book.disown(advertised)
+        self.discovery.listening(port, bound_host)
 
     def pause(self, reason: object) -> None:
         """Read from no peer until the reason is resumed."""
@@ -287,7 +283,7 @@ class Hub:
             if link.direction is Direction.OUTGOING:
                 self.discovery.introduce(link)
             return
-        self._locate(entry, link)
+        self.discovery.locate(entry, link)
         loser = entry.draining
         if loser is not None:
             entry.link.hold(loser)
@@ -337,10 +333,11 @@ class Hub:
                 self.book.link(target, entry.key, proven=True)
             if len(candidates) == 1:
                 entry = candidates[0]
-                self._locate(entry, link)
+                self.discovery.locate(entry, link)
                 self.dialer.settle(target, Linked(entry.snapshot(), entry.key))
                 return
-        self.dialer.settle(target, Failed(HandshakeRejected(target, refusal.value)))
+        error = HandshakeRejected(target, _REFUSED_BECAUSE[refusal])
+        self.dialer.settle(target, Failed(error))
 
     def far_end_finished(self, link: IPeerLink) -> bool:
         """Keep a link that may be about to be merged with one that we dial."""
@@ -364,7 +361,7 @@ class Hub:
                 entry.link.resume(link)
             case Stranger():
                 if link.target is not None:
-                    error = _dial_error(link.target, reason, detail)
+                    error = dial_error(link.target, reason, detail)
                     self.dialer.settle(link.target, Failed(error))
                 elif reason in _WORTH_TELLING:
                     self.emit(
@@ -396,31 +393,8 @@ class Hub:
 
     def _dial_ended(self, report: DialReport) -> None:
         self._end_lingering()
-        target = report.target
-        match report.outcome:
-            case Linked():
-                if report.given:
-                    self.emit(BootstrapSucceeded(target=target))
-                return
-            case Failed(error):
-                reason = error.reason if isinstance(error, ConnectError) else str(error)
-            case Ourselves(error):
-                reason = error.reason
-        if report.given and report.retry is not None:
-            self.emit(
-                BootstrapFailed(
-                    target=target,
-                    reason=reason,
-                    attempt=report.retry.failures,
-                    retry_in=report.retry.delay,
-                )
-            )
-        elif report.given:
-            self.emit(NodeError(context=f"Bootstrap address {target}", error=reason))
-        if report.wanted:
-            self.emit(ConnectionFailed(target=target, reason=reason))
-        elif not report.given:
-            self.emit(DialAttemptFailed(target=target, reason=reason))
+        for event in events_of(report):
+            self.emit(event)
 
     def _candidates(self, link: IPeerLink, target: Target) -> tuple[PeerEntry, ...]:
         """The peers that a refusing far end may be: those on its host."""
@@ -465,23 +439,6 @@ class Hub:
 
     # Peers
 
-    def _locate(self, entry: PeerEntry, link: IPeerLink) -> None:
-        """Note where a peer listens, as far as this link tells."""
-        if isinstance(link.target, PeerAddress):
-            entry.address, entry.proven = link.target, True
-            self.book.link(link.target, entry.key, proven=True)
-            seen = PeerAddress.of(link.remote_host, link.target.port)
-            if seen != link.target:
-                self.book.link(seen, entry.key, proven=True)
-            for other in self.registry.entries():
-                if other is not entry and not other.proven and other.address == seen:
-                    other.address = None
-        elif entry.address is None and link.direction is Direction.INCOMING:
-            port = _port_in(entry.key.id)
-            if port is not None:
-                entry.address = PeerAddress.of(link.remote_host, port)
-                self.book.link(entry.address, entry.key, proven=False)
-
     def _may_be_merged(self, entry: PeerEntry) -> bool:
         pending = [self.book.host_of(target) for target in self.dialer.targets()]
         pending += map(host_key, self._twins)
@@ -499,30 +456,6 @@ class Hub:
         self.emit(PeerDisconnected(peer=entry.snapshot(), reason=reason))
         self.dialer.pump()
 
-    def _advertised(self) -> PeerAddress | None:
-        advertised = self._config.advertised()
-        if advertised is None:
-            return None
-        host, port = advertised
-        port = port or self.book.own_port
-        return PeerAddress.of(host, port) if port else None
-
-    def _own_address(self, link: IPeerLink) -> PeerAddress | None:
-        advertised = self._advertised()
-        if advertised is not None:
-            return advertised
-        if not self.book.own_port:
-            return None
-        if self._bound_host is None:
-            own = PeerAddress.of(link.local_host, self.book.own_port)
-        else:
-            own = PeerAddress.of(self._bound_host, self.book.own_port)
-            if is_loopback(own.host) and not link.same_machine:
-                return None
-        return disclosed(
-            own, ours=True, to_own_host=link.same_machine, local_host=own.host
-        )
-
     def _eased(self) -> None:
         callbacks, self._on_eased = self._on_eased, []
         for callback in callbacks:
@@ -531,24 +464,6 @@ class Hub:
     def _check_closed(self) -> None:
         if self._closing is not None and not self._open and not self._closing.called:
             self._closing.callback(None)
-
-
-def _port_in(id: str) -> int | None:
-    match = _ID_WITH_PORT.match(id)
-    port = int(match[1]) if match else 0
-    return port if 1 <= port <= 65535 else None
-
-
-def _dial_error(target: Target, reason: CloseReason, detail: str) -> ConnectError:
-    match reason:
-        case CloseReason.HANDSHAKE_TIMEOUT:
-            return HandshakeTimeout(target, "no answer to the handshake")
-        case CloseReason.CLOSED_BY_PEER:
-            return HandshakeFailed(target, "closed without an answer")
-        case CloseReason.CONNECTION_LOST:
-            return DialFailed(target, detail or reason.value)
-        case _:
-            return HandshakeFailed(target, detail or reason.value)
 
 
 def snapshots(registry: Registry) -> tuple[Peer, ...]:

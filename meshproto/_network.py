@@ -28,6 +28,9 @@ from meshproto.errors import AddressError
 from meshproto.interfaces import INetwork
 
 _BACKLOG = 128
+#: Seconds for which an answer about a host is kept, and how many are.
+_OWN_HOST_TTL = 5.0
+_OWN_HOSTS_KEPT = 1024
 
 
 @implementer(INetwork)
@@ -51,6 +54,7 @@ class TcpNetwork:
         self._interface = interface
         self._listen = listen
         self._timeout = timeout
+        self._own_hosts: dict[str, tuple[float, bool]] = {}
 
     def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Accept connections where the settings say."""
@@ -85,20 +89,20 @@ class TcpNetwork:
         """Whether the host is this machine.
 
         An address is ours when a socket can be bound to it: that needs no list
-        of interfaces and holds when addresses come and go.
+        of interfaces and holds when addresses come and go.  An answer is kept
+        for a few seconds, since every address that a peer tells is asked for.
         """
         if is_loopback(host):
             return True
-        ip = ip_of(host)
-        if ip is None or ip.is_multicast:
-            return False
-        family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.bind((host, 0))
-        except OSError:
-            return False
-        return True
+        now = self._reactor.seconds()
+        known = self._own_hosts.get(host)
+        if known is not None and now - known[0] < _OWN_HOST_TTL:
+            return known[1]
+        if len(self._own_hosts) >= _OWN_HOSTS_KEPT:
+            self._own_hosts.clear()
+        own = can_bind(host)
+        self._own_hosts[host] = now, own
+        return own
 
     def _server_endpoint(self) -> IStreamServerEndpoint:
         if self._listen is not None:
@@ -112,6 +116,20 @@ class TcpNetwork:
         ip = ip_of(interface)
         kind = TCP6ServerEndpoint if ip and ip.version == 6 else TCP4ServerEndpoint
         return kind(self._reactor, self._port, _BACKLOG, interface)
+
+
+def can_bind(host: str) -> bool:
+    """Whether the host is an address of an interface of this machine."""
+    ip = ip_of(host)
+    if ip is None or ip.is_multicast:
+        return False
+    family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
 
 
 def dual_stack() -> bool:

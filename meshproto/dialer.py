@@ -17,8 +17,24 @@ from twisted.python.failure import Failure
 
 from meshproto.address import Target
 from meshproto.addressbook import AddressBook, Forgotten, Retry
-from meshproto.errors import ConnectError, DialFailed, MeshError, NotRunning
-from meshproto.events import Peer
+from meshproto.errors import (
+    ConnectError,
+    DialFailed,
+    HandshakeFailed,
+    HandshakeTimeout,
+    MeshError,
+    NotRunning,
+)
+from meshproto.events import (
+    BootstrapFailed,
+    BootstrapSucceeded,
+    CloseReason,
+    ConnectionFailed,
+    DialAttemptFailed,
+    Event,
+    NodeError,
+    Peer,
+)
 from meshproto.interfaces import IPeerLink
 from meshproto.registry import PeerKey
 
@@ -282,3 +298,43 @@ _SHORT = {
     "DNS lookup failed": "host name not found",
     "No route to host": "no route to host",
 }
+
+
+def events_of(report: DialReport) -> tuple[Event, ...]:
+    """What the application hears of a dial that has ended."""
+    target = report.target
+    match report.outcome:
+        case Linked():
+            return (BootstrapSucceeded(target=target),) if report.given else ()
+        case Failed(error) | Ourselves(error):
+            reason = error.reason if isinstance(error, ConnectError) else str(error)
+    events: list[Event] = []
+    if report.given and report.retry is not None:
+        events.append(
+            BootstrapFailed(
+                target=target,
+                reason=reason,
+                attempt=report.retry.failures,
+                retry_in=report.retry.delay,
+            )
+        )
+    elif report.given:
+        events.append(NodeError(context=f"Bootstrap address {target}", error=reason))
+    if report.wanted:
+        events.append(ConnectionFailed(target=target, reason=reason))
+    elif not report.given:
+        events.append(DialAttemptFailed(target=target, reason=reason))
+    return tuple(events)
+
+
+def dial_error(target: Target, reason: CloseReason, detail: str) -> ConnectError:
+    """The error of a dial whose link ended before its handshake did."""
+    match reason:
+        case CloseReason.HANDSHAKE_TIMEOUT:
+            return HandshakeTimeout(target, "no answer to the handshake")
+        case CloseReason.CLOSED_BY_PEER:
+            return HandshakeFailed(target, "closed without an answer")
+        case CloseReason.CONNECTION_LOST:
+            return DialFailed(target, detail or reason.value)
+        case _:
+            return HandshakeFailed(target, detail or reason.value)

@@ -7,12 +7,13 @@ this module owns, heals what that path has missed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from twisted.internet.interfaces import IReactorTime
 
 from meshproto._loop import Loop
-from meshproto.address import PeerAddress, is_loopback
+from meshproto.address import MAX_PORT, PeerAddress, is_loopback
 from meshproto.addressbook import AddressBook, disclosed
 from meshproto.events import (
     Direction,
@@ -26,13 +27,15 @@ from meshproto.interfaces import IPeerLink
 from meshproto.registry import PeerEntry, Registry
 from meshproto.wire import MAX_ADDRESSES, PeerList, RequestPeers
 
+_ID_WITH_PORT = re.compile(r"peer-([0-9]{1,5})\Z")
+
 
 class Discovery:
     """Asks for addresses, tells addresses, and puts what it hears into the book.
 
-    ``own_address`` gives the address at which the far end of a link may dial
-    us, None when there is none; ``dial`` is called when there may be something
-    new to dial.
+    ``advertised`` is the host, and the port if it differs from the one that is
+    bound, that the user wants told; ``dial`` is called when there may be
+    something new to dial.
     """
 
     def __init__(
@@ -43,16 +46,29 @@ class Discovery:
         emit: Callable[[Event], None],
         *,
         interval: float,
-        own_address: Callable[[IPeerLink], PeerAddress | None],
+        advertised: tuple[str, int | None] | None,
         dial: Callable[[], None],
     ) -> None:
         self._registry = registry
         self._book = book
         self._clock = clock
         self._emit = emit
-        self._own_address = own_address
+        self._advertised = advertised
         self._dial = dial
         self._loop = Loop(clock, interval, self._round)
+        self._port = 0
+        self._bound_host: str | None = None
+
+    def listening(self, port: int, bound_host: str | None) -> None:
+        """The node has bound a port, 0 for none.
+
+        ``bound_host`` is the one address that it listens on, None for all.
+        """
+        self._port = self._book.own_port = port
+        self._bound_host = bound_host
+        advertised = self._advertised_address()
+        if advertised is not None:
+            self._book.disown(advertised)
 
     def start(self) -> None:
         """Begin the rounds."""
@@ -61,6 +77,38 @@ class Discovery:
     def stop(self) -> None:
         """End the rounds."""
         self._loop.stop()
+
+    def locate(self, entry: PeerEntry, link: IPeerLink) -> None:
+        """Note where a peer listens, as far as a link to it tells.
+
+        What we dialled is proved.  An ID of the form ``peer-<port>`` tells the
+        port of a peer that dialled us.
+        """
+        if isinstance(link.target, PeerAddress):
+            seen = PeerAddress.of(link.remote_host, link.target.port)
+            entry.address, entry.proven = link.target, True
+            for address in dict.fromkeys((link.target, seen)):
+                self._book.link(address, entry.key, proven=True)
+            for other in self._registry.entries():
+                if other is not entry and not other.proven and other.address == seen:
+                    other.address = None
+        elif entry.address is None and link.direction is Direction.INCOMING:
+            port = port_in(entry.key.id)
+            if port is not None:
+                entry.address = PeerAddress.of(link.remote_host, port)
+                self._book.link(entry.address, entry.key, proven=False)
+
+    def own_address(self, link: IPeerLink) -> PeerAddress | None:
+        """Where the far end of a link may dial us; None when it cannot."""
+        advertised = self._advertised_address()
+        if advertised is not None or not self._port:
+            return advertised
+        own = PeerAddress.of(self._bound_host or link.local_host, self._port)
+        if self._bound_host and is_loopback(own.host) and not link.same_machine:
+            return None
+        return disclosed(
+            own, ours=True, to_own_host=link.same_machine, local_host=own.host
+        )
 
     def ask_all(self) -> int:
         """Ask every peer; returns how many there are."""
@@ -109,6 +157,13 @@ class Discovery:
         """Whether a far end that has our ID also has our address."""
         return bool(told.addresses) and self._book.is_own(told.addresses[0])
 
+    def _advertised_address(self) -> PeerAddress | None:
+        if self._advertised is None:
+            return None
+        host, port = self._advertised
+        port = port or self._port
+        return PeerAddress.of(host, port) if port else None
+
     def _round(self) -> None:
         self.ask_all()
         self._dial()
@@ -137,14 +192,14 @@ class Discovery:
             if other is not entry:
                 told = self._disclose(entry, other.link)
                 if told is not None:
-                    own = self._own_address(other.link)
+                    own = self.own_address(other.link)
                     other.link.send(PeerList((own, told) if own else (told,)))
 
     def _is_here(self, address: PeerAddress) -> bool:
         return self._book.is_here(address.host)
 
     def _lists(self, link: IPeerLink) -> Iterator[PeerList]:
-        own = self._own_address(link)
+        own = self.own_address(link)
         head = (own,) if own is not None else ()
         others: dict[PeerAddress, None] = {}
         for entry in self._registry.entries():
@@ -167,3 +222,10 @@ class Discovery:
             to_own_host=to.same_machine,
             local_host=to.local_host,
         )
+
+
+def port_in(id: str) -> int | None:
+    """The port that an ID of the form ``peer-<port>`` names, else None."""
+    match = _ID_WITH_PORT.match(id)
+    port = int(match[1]) if match else 0
+    return port if 1 <= port <= MAX_PORT else None

@@ -1,0 +1,211 @@
+"""What a user at the prompt can say, and what is said back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from meshproto.address import parse_target
+from meshproto.errors import AddressError, ConnectError, MeshError, NotRunning
+from meshproto.events import (
+    BootstrapSucceeded,
+    Event,
+    Peer,
+    PeerConnected,
+    PeersDiscovered,
+)
+from meshproto.interfaces import IMesh
+from meshproto.render import Narrator, visible
+
+#: The commands, each with the arguments that it takes and what it does.
+COMMANDS = {
+    "/peers": ("", "show the connected peers and the known addresses"),
+    "/connect": ("HOST:PORT", "connect to a peer"),
+    "/discover": ("", "ask every peer for more peers now"),
+    "/quit": ("", "leave the mesh and exit"),
+    "/help": ("", "show this list"),
+}
+
+#: A mesh counts as joined when no news of peers has come for this long,
+_QUIET = 0.3
+#: or, after the first peer, when this much time has passed.
+_SETTLING = 2.0
+
+
+class Chat:
+    """A conversation with a node, apart from where lines come from and go to.
+
+    ``show`` takes one finished line.  ``now`` is the node's clock, ``stamp``
+    gives the local time as it stands before a line.
+    """
+
+    def __init__(
+        self,
+        node: IMesh,
+        *,
+        max_peers: int,
+        debug: bool,
+        show: Callable[[str], None],
+        now: Callable[[], float],
+        stamp: Callable[[], str],
+    ) -> None:
+        self._node = node
+        self._max_peers = max_peers
+        self._narrator = Narrator(node.name, debug=debug)
+        self._show = show
+        self._now = now
+        self._stamp = stamp
+        self._connecting: list[Deferred[None]] = []
+        self._news_at = now()
+        self._first_peer_at: float | None = None
+        node.subscribe(self._event_emitted)
+
+    def tell(self, text: str) -> None:
+        """Show a line, with the time before it."""
+        self._show(f"[{self._stamp()}] {text}")
+
+    def handle(self, line: str) -> bool:
+        """Carry out a command, or say the line to every peer.
+
+        Returns False when the user wants to leave.  What goes wrong is shown.
+        """
+        if not line.strip():
+            return True
+        command, *arguments = line.split() if line.startswith("/") else [line]
+        if command not in COMMANDS:
+            self._say(line)
+        elif len(arguments) != len(COMMANDS[command][0].split()):
+            usage = f"{command} {COMMANDS[command][0]}".rstrip()
+            self.tell(f"[ERROR] Usage: {usage}")
+        elif command == "/quit":
+            return False
+        else:
+            self._carry_out(command, *arguments)
+        return True
+
+    async def settled(self) -> None:
+        """Wait until every ``/connect`` so far has come to its end."""
+        while self._connecting:
+            await self._connecting[0]
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether the mesh has been joined as far as it can be for now.
+
+        That is when there is a peer, and either no news of others and no
+        address that has not been tried, or enough time for both.
+        """
+        if not self._node.peers() or self._first_peer_at is None:
+            return False
+        now = self._now()
+        if now - self._first_peer_at >= _SETTLING:
+            return True
+        return now - self._news_at >= _QUIET and not any(
+            not (known.linked or known.proven or known.failures)
+            for known in self._node.known_addresses()
+        )
+
+    def _carry_out(self, command: str, *arguments: str) -> None:
+        match command:
+            case "/peers":
+                self._show_peers()
+            case "/connect":
+                self._connect(*arguments)
+            case "/discover":
+                self._discover()
+            case "/help":
+                self._show_help()
+
+    def _say(self, text: str) -> None:
+        try:
+            delivery = self._node.broadcast(text)
+        except MeshError as error:
+            self._tell_error(error)
+            return
+        self.tell(self._narrator.own_message(text))
+        if not delivery:
+            self.tell("[SYSTEM] No peers connected: message not delivered")
+
+    def _connect(self, text: str) -> None:
+        try:
+            target = parse_target(text)
+        except AddressError as error:
+            self._tell_error(error)
+            return
+        before = {(peer.id, peer.host) for peer in self._node.peers()}
+        self.tell(f"[SYSTEM] Connecting to {visible(str(target))}")
+
+        def connected(peer: Peer) -> None:
+            if (peer.id, peer.host) in before:
+                who = self._narrator.label(peer)
+                self.tell(f"[SYSTEM] Already connected to peer {who}")
+
+        def failed(failure: Failure) -> None:
+            # A dial that failed is an event, and has been shown as that; one
+            # that is given up because the node leaves is no news.
+            if not failure.check(ConnectError, NotRunning):
+                self._tell_error(failure.getErrorMessage())
+
+        def forget(_: object) -> None:
+            self._connecting.remove(connecting)
+
+        connecting = self._node.connect(target).addCallbacks(connected, failed)
+        self._connecting.append(connecting)
+        connecting.addCallback(forget)
+
+    def _discover(self) -> None:
+        try:
+            asked = self._node.discover()
+        except MeshError as error:
+            self._tell_error(error)
+            return
+        if asked:
+            whom = f"{asked} peer" if asked == 1 else f"{asked} peers"
+            self.tell(f"[DISCOVERY] Asked {whom} for more peers")
+        else:
+            self.tell("[SYSTEM] No peers connected: nobody to ask")
+
+    def _show_peers(self) -> None:
+        for line in self._narrator.peers_report(
+            self._node.peers(),
+            self._node.known_addresses(),
+            self._max_peers,
+            self._now(),
+        ):
+            self._show(line)
+
+    def _show_help(self) -> None:
+        commands = [f"{name} {args}" for name, (args, _) in COMMANDS.items()]
+        width = max(map(len, commands))
+        self._show("Commands:")
+        for command, (_, purpose) in zip(commands, COMMANDS.values(), strict=True):
+            self._show(f"  {command:{width}}  {purpose}")
+        self._show("Anything else is said to every peer.")
+
+    def _tell_error(self, error: object) -> None:
+        self.tell(f"[ERROR] {visible(str(error))}")
+
+    def _event_emitted(self, event: Event) -> None:
+        if isinstance(event, PeerConnected | PeersDiscovered | BootstrapSucceeded):
+            self._news_at = self._now()
+        if isinstance(event, PeerConnected) and self._first_peer_at is None:
+            self._first_peer_at = self._now()
+        line = self._narrator.line(event)
+        if line is not None:
+            self.tell(line)
+
+
+def completions(text: str, addresses: Callable[[], Iterable[str]]) -> Iterator[str]:
+    """How a typed text may go on: whole lines that begin with it.
+
+    ``addresses`` are those that ``/connect`` may be given.
+    """
+    for command, (arguments, _) in COMMANDS.items():
+        if arguments and text.startswith(f"{command} "):
+            for address in addresses():
+                if f"{command} {address}".startswith(text):
+                    yield f"{command} {address}"
+        elif text.startswith("/") and command.startswith(text):
+            yield f"{command} " if arguments else command

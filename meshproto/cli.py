@@ -1,0 +1,286 @@
+"""``meshproto``: a node with a chat prompt.
+
+At a terminal the prompt stays whole while lines arrive above it, with history
+and completion.  Anywhere else lines are read until the input ends, each is
+carried out before the next, and then the node leaves; so a script can say
+something to a mesh and know that it was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet import asyncioreactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    formatEvent,
+    globalLogBeginner,
+)
+from twisted.python.failure import Failure
+from zope.interface import provider
+
+from meshproto._chat import Chat
+from meshproto._pipes import PipeReader, PipeWriter
+from meshproto._process import EXIT_FAILED, set_clock, start_problem
+from meshproto._terminal import Terminal, is_usable
+from meshproto.config import KiB
+from meshproto.node import MeshNode
+from meshproto.render import visible
+from meshproto.usage import PromptOptions, complain
+
+_POLL = 0.05
+#: How long a stuck standard output can hold up a process that shall end.
+_PATIENCE = 2.0
+#: So few bytes may wait for a peer when the next piped line is read.
+_PIPED_QUEUE = 64 * KiB
+
+
+class Program:
+    """The process: a node, a user, and how it ends.
+
+    It runs on the asyncio reactor, which must not run yet.
+    """
+
+    def __init__(self, reactor: Any, options: PromptOptions) -> None:
+        self._reactor = reactor
+        self._config = options.config
+        self._debug = bool(options["debug"])
+        self._status = 0
+        self._problem: str | None = None
+        self._leaving = False
+        self._leave: Callable[[], None] = lambda: None
+        self._restore: Callable[[], None] = lambda: None
+
+    def run(self) -> int:
+        """Run until the user leaves; returns the exit status."""
+        # Not `callWhenRunning`: that is before the event loop runs.
+        self._reactor.callLater(0, self._begin)
+        with self._signals():
+            self._reactor.run(installSignalHandlers=False)
+        if self._problem is not None:
+            complain(PromptOptions.command, self._problem)
+        return self._status
+
+    def leave(self) -> None:
+        """Begin to leave: the node says goodbye, and the process ends."""
+        if not self._leaving:
+            self._leaving = True
+            self._leave()
+
+    def _begin(self) -> None:
+        conversation = Deferred.fromCoroutine(self._converse())
+        conversation.addErrback(self._failed)
+        conversation.addBoth(lambda _: self._reactor.stop())
+
+    async def _converse(self) -> None:
+        if is_usable(sys.stdin, sys.stdout):
+            await self._at_terminal()
+        else:
+            await self._with_pipes()
+
+    async def _at_terminal(self) -> None:
+        node = MeshNode(self._config, reactor=self._reactor)
+        terminal = Terminal(
+            lambda: [
+                str(known.target)
+                for known in node.known_addresses()
+                if not known.linked
+            ]
+        )
+        chat = self._make_chat(node, terminal.show)
+        self._leave, self._restore = terminal.close, terminal.restore
+        await terminal.open()
+        if self._leaving:
+            terminal.close()
+        try:
+            if await self._start(node):
+                while (line := await terminal.next_line()) is not None:
+                    if not chat.handle(line):
+                        break
+            self._leaving = True
+            terminal.close()
+            await terminal.closed()
+            await node.stop()
+        finally:
+            terminal.flush()
+
+    async def _with_pipes(self) -> None:
+        # What was piped in shall be sent before the process ends, so the node
+        # gets more time for that, and less is left waiting from line to line.
+        config = replace(
+            self._config,
+            send_queue_soft=_PIPED_QUEUE,
+            stop_timeout=self._config.stall_timeout,
+        )
+        node = MeshNode(config, reactor=self._reactor)
+        reader = PipeReader(0, config.max_line, self._reactor)
+        writer = PipeWriter(
+            1,
+            getattr(sys.stdout, "encoding", "utf-8"),
+            self._reactor,
+            on_full=node.pause_reading,
+            on_eased=node.resume_reading,
+            on_broken=self._output_broken,
+        )
+        chat = self._make_chat(node, writer.write)
+
+        def leave() -> None:
+            reader.close()
+            node.stop()
+            self._reactor.callLater(_PATIENCE, writer.abandon)
+
+        self._leave = leave
+        if await self._start(node):
+            line = await reader.next_line()
+            if line is not None:
+                await self._joined(chat)
+            while line is not None and not self._leaving and chat.handle(line):
+                await chat.settled()
+                await node.drain()
+                if writer.is_full:
+                    await writer.flush()
+                line = await reader.next_line()
+            await node.stop()
+        await writer.flush()
+
+    def _make_chat(self, node: MeshNode, show: Callable[[str], None]) -> Chat:
+        chat = Chat(
+            node,
+            max_peers=self._config.max_peers,
+            debug=self._debug,
+            show=show,
+            now=self._reactor.seconds,
+            stamp=lambda: time.strftime("%H:%M:%S"),
+        )
+        _log_to(chat.tell, debug=self._debug)
+        return chat
+
+    async def _start(self, node: MeshNode) -> bool:
+        try:
+            await node.start()
+        # Every type of endpoint fails in its own way.
+        except Exception as error:
+            self._fail(start_problem(self._config, error))
+            return False
+        return True
+
+    async def _joined(self, chat: Chat) -> None:
+        """Wait for the mesh, that lines which are there already reach it."""
+        if not self._config.bootstrap:
+            return
+        deadline = self._reactor.seconds() + self._config.connection_timeout
+        while not (self._leaving or chat.has_joined):
+            if self._reactor.seconds() >= deadline:
+                break
+            await deferLater(self._reactor, _POLL)
+
+    def _output_broken(self, error: OSError) -> None:
+        # Whoever read our output has gone: that is a way to leave.
+        if error.errno not in (errno.EPIPE, errno.EBADF, errno.EIO):
+            self._fail(f"cannot write to standard output: {error.strerror}")
+        self.leave()
+
+    def _failed(self, failure: Failure) -> None:
+        if self._debug:
+            failure.printTraceback(sys.stderr)
+        self._fail(f"unexpected error: {_in_words(failure)}")
+
+    def _fail(self, problem: str) -> None:
+        self._status = EXIT_FAILED
+        self._problem = problem
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Leave on SIGINT, SIGTERM and SIGHUP, unless they are ignored."""
+
+        def received(number: int, _: object) -> None:
+            if self._leaving and number != getattr(signal, "SIGHUP", None):
+                self._restore()
+                os._exit(128 + number)
+            self._reactor.callFromThread(self.leave)
+
+        before = {}
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, received)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``meshproto``; returns its exit status.
+
+    0 when the user left, 1 when the node could not listen (with one line on
+    standard error).  Raises `SystemExit` for bad arguments, ``--help`` and
+    ``--version``.
+    """
+    _open_missing_descriptors()
+    options = PromptOptions()
+    options.parseOptions(arguments)
+    reactor = _install_reactor()
+    set_clock(reactor, time.monotonic)
+    options.check_endpoints(reactor)
+    return Program(reactor, options).run()
+
+
+def _install_reactor() -> Any:
+    # Made here, for the event loop that is the default on Windows cannot do it.
+    asyncioreactor.install(asyncio.SelectorEventLoop())
+    from twisted.internet import reactor
+
+    return reactor
+
+
+def _open_missing_descriptors() -> None:
+    """Give a process without standard input or output the null device.
+
+    Else the next socket would take its place, and be read and written as such.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _log_to(tell: Callable[[str], None], *, debug: bool) -> None:
+    """Show what is logged as an error: one line, or all of it for debugging."""
+
+    @provider(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if event["log_level"] not in (LogLevel.error, LogLevel.critical):
+            return
+        text = formatEvent(event)
+        failure = event.get("log_failure")
+        if failure is not None:
+            text += f": {_in_words(failure)}"
+            if debug:
+                text += f"\n{failure.getTraceback()}"
+        for line in text.splitlines() if debug else [" ".join(text.split())]:
+            tell(f"[ERROR] {visible(line)}")
+
+    globalLogBeginner.beginLoggingTo(
+        [observe], redirectStandardIO=False, discardBuffer=True
+    )
+
+
+def _in_words(failure: Failure) -> str:
+    kind = type(failure.value).__name__
+    return " ".join(f"{kind}: {failure.getErrorMessage()}".split())

@@ -1,0 +1,405 @@
+"""Events to lines of text, for people at a terminal or a log file.
+
+Nothing here reads a clock or writes anywhere: an event goes in, a line without
+its time stamp comes out.  What peers chose (names, messages, addresses) passes
+through `visible` on its way into a line, so no peer can move the cursor, set a
+window's title, hide a part of its text or make up a second line.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from meshproto.events import (
+    BootstrapFailed,
+    BootstrapSucceeded,
+    ChatReceived,
+    CloseReason,
+    ConnectionFailed,
+    DebugEvent,
+    DialAttemptFailed,
+    Direction,
+    Event,
+    KnownAddress,
+    NodeError,
+    NodeStarted,
+    Peer,
+    PeerConnected,
+    PeerDisconnected,
+    PeerListReceived,
+    PeerReaped,
+    PeerRefused,
+    PeerRequestReceived,
+    PeerRequestSent,
+    PeersDiscovered,
+    PingReceived,
+    PingSent,
+    PongReceived,
+)
+
+#: What stands in brackets at the head of a line that no peer wrote.
+TAGS = frozenset(
+    {
+        "SYSTEM",
+        "NETWORK",
+        "DISCOVERY",
+        "MAINTENANCE",
+        "BOOTSTRAP",
+        "ERROR",
+        "DEBUG",
+        "STATUS",
+    }
+)
+
+#: Known addresses that a report lists.
+MAX_KNOWN_SHOWN = 10
+
+_INDENT = "  "
+_JOINERS = "\u200c\u200d"
+#: Printable by Unicode's word, but nothing is to be seen of them.
+_BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+_VARIATION_SELECTORS = {
+    **dict.fromkeys(range(0xFE00, 0xFE10)),
+    **dict.fromkeys(range(0x180B, 0x1810)),
+    **dict.fromkeys(range(0xE0100, 0xE01F0)),
+}
+
+
+def visible(text: str) -> str:
+    r"""The text with everything that a reader would not see spelled out.
+
+    Control characters (tab and line breaks too), escape sequences, format
+    characters, bidirectional controls, line separators, blank letters, lone
+    surrogates, private and unassigned characters come out as ``\x1b``,
+    ``\u202e`` or ``\U000e0001``.  What stays as it is: letters, marks, digits,
+    punctuation, symbols and spaces of every script, and the two joiners
+    (U+200C, U+200D) between visible characters, where scripts and emoji need
+    them.  A mark at the very beginning is spelled out, for it would sit on
+    whatever the caller puts before the text.
+
+    The result has no line break, is safe on a terminal and can be encoded as
+    UTF-8.
+
+    >>> visible("red \x1b[31malert")
+    'red \\x1b[31malert'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char if _is_shown(text, index) else _escape(char)
+        for index, char in enumerate(text)
+    )
+
+
+def guarded(line: str, columns: int) -> str:
+    """The line such that no row of a terminal can pass for a line of its own.
+
+    A terminal breaks a long line at its edge, so a message of the right length
+    could go on in the next row as what looks like a line of the program.  A
+    row that would begin with a bracket is set in; all else is left to the
+    terminal.
+    """
+    rows, row, used = [], "", 0
+    for char in line:
+        width = _columns(char)
+        if used + width > columns:
+            rows.append(row)
+            row = _INDENT if char == "[" else ""
+            used = len(row)
+        row += char
+        used += width
+    rows.append(row)
+    return "\n".join(rows) if any(map(_is_set_in, rows[1:])) else line
+
+
+class Narrator:
+    """Tells one node's events as lines of text.
+
+    It must be fed every event of the node in order, for it learns from them
+    which peers are connected: two of one name are told apart, and so is a peer
+    that bears the node's own name or one of the `TAGS`.
+
+    ``own_name`` is the node's name (`NodeStarted` corrects it); wire chatter
+    is told only with ``debug``.
+    """
+
+    def __init__(self, own_name: str, *, debug: bool = False) -> None:
+        self._debug = debug
+        self._own_name = own_name
+        self._peers: dict[tuple[str, str], Peer] = {}
+        self._names: Counter[str] = Counter()
+        self._reaped: set[tuple[str, str]] = set()
+
+    def line(self, event: Event) -> str | None:
+        """The line that tells the event; None when there is nothing to show.
+
+        The line has no time stamp and no line break.
+        """
+        if isinstance(event, PeerConnected):
+            self._add(event.peer)
+        text = self._debug_line(event) if self._debug else None
+        if text is None:
+            text = self._line(event)
+        if isinstance(event, PeerDisconnected):
+            self._remove(event.peer)
+        return text
+
+    def own_message(self, text: str) -> str:
+        """The line that shows what the node's own user said."""
+        return f"[{_shown_name(self._own_name)}] {visible(text)}"
+
+    def label(self, peer: Peer) -> str:
+        """What to call a peer: its name, and where it is when that is needed.
+
+        ``bob``, or ``bob@10.0.0.2:8002`` where the name alone would deceive:
+        another connected peer has it, this node has it, it is one of the
+        `TAGS`, or it has an ``@`` itself.  Two of one name at one host that do
+        not tell where they listen get their IDs as well.
+        """
+        name = _shown_name(peer.name)
+        if not self._is_ambiguous(peer):
+            return name
+        where = visible(peer.where)
+        label = f"{name}@{where}"
+        if any(
+            other.where == peer.where and _folded(other.name) == _folded(peer.name)
+            for key, other in self._peers.items()
+            if key != _key(peer)
+        ):
+            label += f"#{_shown_name(peer.id)}"
+        return label
+
+    def peers_report(
+        self,
+        peers: Sequence[Peer],
+        known: Sequence[KnownAddress],
+        max_peers: int,
+        now: float,
+    ) -> tuple[str, ...]:
+        """The connected peers and the address book, as lines of a table.
+
+        ``now`` is read from the clock of the peers' ``last_heard``.  Of the
+        address book at most `MAX_KNOWN_SHOWN` entries are shown, connected
+        ones first, and how many more there are.
+        """
+        lines = ["No connected peers"]
+        if peers:
+            lines = [f"Connected peers ({len(peers)}/{max_peers}):"]
+            lines += _table(self._peer_row(peer, now) for peer in peers)
+        if known:
+            lines.append(f"Known addresses ({len(known)}):")
+            order = sorted(known, key=_known_order)
+            lines += _table(_known_row(entry) for entry in order[:MAX_KNOWN_SHOWN])
+            if len(known) > MAX_KNOWN_SHOWN:
+                lines.append(f"  ... and {len(known) - MAX_KNOWN_SHOWN} more")
+        return tuple(lines)
+
+    def _line(self, event: Event) -> str | None:
+        match event:
+            case ChatReceived(peer=peer, text=text):
+                return f"[{self.label(peer)}] {visible(text)}"
+            case NodeStarted(name=name, port=port):
+                self._own_name = name
+                where = f" listening on port {port}" if port else " listening"
+                return f"[SYSTEM] Node {_shown_name(name)}{where}"
+            case NodeError(context=context, error=error):
+                return f"[ERROR] {visible(context)}: {visible(error)}"
+            case BootstrapSucceeded(target=target):
+                return f"[BOOTSTRAP] Connected to seed node {visible(str(target))}"
+            case BootstrapFailed():
+                return (
+                    "[BOOTSTRAP] Failed to connect to seed node "
+                    f"{visible(str(event.target))}: {visible(event.reason)} "
+                    f"(attempt {event.attempt}, next try in {event.retry_in:.1f} s)"
+                )
+            case PeerConnected(peer=peer):
+                who = self.label(peer)
+                where = visible(peer.where)
+                seats = f"({event.peer_count}/{event.max_peers} peers)"
+                if event.direction is Direction.INCOMING:
+                    return f"[NETWORK] Peer {who} connected from {where} {seats}"
+                return f"[NETWORK] Connected to peer {who} at {where} {seats}"
+            case PeerDisconnected(peer=peer, reason=reason):
+                return self._disconnected(peer, reason)
+            case PeerReaped(peer=peer):
+                self._reaped.add(_key(peer))
+                who = self.label(peer)
+                return f"[MAINTENANCE] Removed stale peer {who} (timeout)"
+            case PeersDiscovered(peer=peer, count=count, total_known=total):
+                found = f"{count} peer" if count == 1 else f"{count} peers"
+                who = self.label(peer)
+                return f"[DISCOVERY] Found {found} via {who} (total known: {total})"
+            case ConnectionFailed(target=target, reason=reason):
+                return f"[ERROR] {_failed(str(target), reason)}"
+            case _:
+                # Chatter, or an event of a later version: nothing to show.
+                return None
+
+    def _debug_line(self, event: Event) -> str | None:
+        match event:
+            case PingSent(peer=peer):
+                return f"[DEBUG] Sent PING to {self.label(peer)}"
+            case PingReceived(peer=peer):
+                return f"[DEBUG] Received PING from {self.label(peer)}"
+            case PongReceived(peer=peer):
+                return f"[DEBUG] Received PONG from {self.label(peer)}"
+            case PeerRequestSent(peer=peer):
+                return f"[DEBUG] Sent REQUEST_PEERS to {self.label(peer)}"
+            case PeerRequestReceived(peer=peer):
+                return f"[DEBUG] Received REQUEST_PEERS from {self.label(peer)}"
+            case PeerListReceived(peer=peer, addresses=addresses, skipped=skipped):
+                told = ",".join(visible(str(address)) for address in addresses)
+                note = f" ({skipped} skipped)" if skipped else ""
+                who = self.label(peer)
+                return f"[DEBUG] Received PEERS: {told or 'none'} from {who}{note}"
+            case DialAttemptFailed(target=target, reason=reason):
+                return f"[DEBUG] {_failed(str(target), reason)}"
+            case PeerRefused(name=name, host=host, reason=reason):
+                who = _shown_name(name) or "a connection"
+                return f"[DEBUG] Refused {who} from {visible(host)}: {visible(reason)}"
+            case DebugEvent():
+                return f"[DEBUG] {type(event).__name__}"
+            case _:
+                return None
+
+    def _disconnected(self, peer: Peer, reason: CloseReason) -> str | None:
+        if _key(peer) in self._reaped and reason is CloseReason.TIMEOUT:
+            return None
+        text = f"[NETWORK] Peer {self.label(peer)} disconnected"
+        if reason is not CloseReason.CLOSED_BY_PEER:
+            text += f" ({reason.value})"
+        return text
+
+    def _add(self, peer: Peer) -> None:
+        self._remove(peer)
+        self._peers[_key(peer)] = peer
+        self._names[_folded(peer.name)] += 1
+
+    def _remove(self, peer: Peer) -> None:
+        self._reaped.discard(_key(peer))
+        known = self._peers.pop(_key(peer), None)
+        if known is not None:
+            self._names[_folded(known.name)] -= 1
+
+    def _is_ambiguous(self, peer: Peer) -> bool:
+        name = _folded(peer.name)
+        if "@" in name or name in _FOLDED_TAGS or name == _folded(self._own_name):
+            return True
+        itself = self._peers.get(_key(peer))
+        counted = itself is not None and _folded(itself.name) == name
+        return self._names[name] > counted
+
+    def _peer_row(self, peer: Peer, now: float) -> list[str]:
+        dialled = peer.direction is Direction.OUTGOING
+        return [
+            self.label(peer),
+            f"ID {_shown_name(peer.id)}" if peer.id != peer.name else "",
+            visible(peer.where),
+            "dialled by us" if dialled else "dialled us",
+            f"heard {_duration(now - peer.last_heard)} ago",
+        ]
+
+
+def _is_shown(text: str, index: int) -> bool:
+    char = text[index]
+    if char in _JOINERS:
+        around = text[max(index - 1, 0) : index] + text[index + 1 : index + 2]
+        return len(around) == 2 and all(
+            each.isprintable() and not each.isspace() and each not in _BLANKS
+            for each in around
+        )
+    if index == 0 and unicodedata.category(char).startswith("M"):
+        return False
+    if char.isprintable():
+        return char not in _BLANKS
+    return unicodedata.category(char) == "Zs"
+
+
+def _is_set_in(row: str) -> bool:
+    return row.startswith(f"{_INDENT}[")
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    return f"\\U{code:08x}"
+
+
+def _shown_name(name: str) -> str:
+    """A name, or an ID, such that it cannot end the brackets it stands in."""
+    return visible(name).replace("[", _escape("[")).replace("]", _escape("]"))
+
+
+@lru_cache(maxsize=1024)
+def _folded(name: str) -> str:
+    """One spelling of all names that look the same at a glance."""
+    shown = _shown_name(name).translate(_VARIATION_SELECTORS)
+    return unicodedata.normalize("NFKC", shown).casefold()
+
+
+_FOLDED_TAGS = frozenset(_folded(tag) for tag in TAGS)
+
+
+def _key(peer: Peer) -> tuple[str, str]:
+    return peer.id, peer.host
+
+
+def _failed(target: str, reason: str) -> str:
+    return f"Failed to connect to {visible(target)}: {visible(reason)}"
+
+
+def _known_order(entry: KnownAddress) -> tuple[bool, bool, bool, str]:
+    return not entry.linked, not entry.bootstrap, not entry.proven, str(entry.target)
+
+
+def _known_row(entry: KnownAddress) -> list[str]:
+    states = []
+    if entry.linked:
+        states.append("linked")
+    elif entry.proven:
+        states.append("reachable before")
+    if entry.bootstrap:
+        states.append("bootstrap")
+    if entry.failures:
+        plural = "" if entry.failures == 1 else "s"
+        states.append(f"{entry.failures} failure{plural}")
+    if not (entry.linked or entry.proven or entry.bootstrap):
+        states.insert(0, "told by peers")
+    return [visible(str(entry.target)), ", ".join(states)]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{max(seconds, 0):.0f} s"
+    return f"{seconds / 60:.0f} min"
+
+
+def _table(rows: Iterable[list[str]]) -> list[str]:
+    """Rows with their columns aligned; a column that is empty takes no room."""
+    cells = list(rows)
+    columns = [column for column in zip(*cells, strict=True) if any(column)]
+    widths = [max(map(_columns, column)) for column in columns]
+    return [
+        "  " + "  ".join(map(_padded, row, widths)).rstrip()
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def _padded(text: str, columns: int) -> str:
+    return text + " " * (columns - _columns(text))
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal the text takes, about."""
+    return sum(
+        0
+        if unicodedata.combining(char) or char in _JOINERS
+        else 1 + (unicodedata.east_asian_width(char) in "WF")
+        for char in text
+    )
