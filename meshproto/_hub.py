@@ -262,7 +262,6 @@ class Hub:
             case Twin():
                 self._twins[link] = None
             case Replaced(_, old):
-                self._part(old, CloseReason.REPLACED)
                 old.link.abort(CloseReason.REPLACED)
             case Duplicate(entry):
                 self.maintenance.probe(entry.link)
@@ -290,8 +289,6 @@ class Hub:
             loser.drain()
         for reason in self._pauses:
             link.pause(reason)
-        if entry.link is link and link.direction is Direction.OUTGOING:
-            self.discovery.introduce(link)
         if loser is None:
             self.emit(
                 PeerConnected(
@@ -300,6 +297,10 @@ class Hub:
                     max_peers=self.registry.max_peers,
                 )
             )
+        if entry.link is link and link.direction is Direction.OUTGOING:
+            # Of a twin once more: what was told before it was known to be
+            # another node could not name the others in the same state.
+            self.discovery.introduce(link)
         if link.target is not None:
             self.dialer.settle(link.target, Linked(entry.snapshot(), entry.key))
         self._end_lingering()

@@ -122,6 +122,9 @@ class Discovery:
         """The dialler's first words on a new link: ask, and share back."""
         self._ask(link)
         self._tell(link)
+        entry = self._registry.of_link(link)
+        if entry is not None:
+            self._emit(PeerRequestSent(peer=entry.snapshot()))
 
     def answer(self, link: IPeerLink) -> None:
         """The far end of a link asked."""

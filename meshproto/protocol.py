@@ -100,7 +100,9 @@ class MeshProtocol(LineReceiver):
         self.local_host = _host_of(self.transport.getHost())
         self.same_machine = self._host.is_own_host(self.remote_host)
         self.last_heard = self._clock.seconds()
-        if isinstance(self.transport.getPeer(), IPv4Address | IPv6Address):
+        # The transport of a UNIX socket says that it is one of TCP.
+        is_tcp = isinstance(self.transport.getPeer(), IPv4Address | IPv6Address)
+        if is_tcp and ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)
         self._outbox = Outbox(
@@ -220,6 +222,8 @@ class MeshProtocol(LineReceiver):
             if not self._pauses:
                 # What was not read meanwhile is no silence of the far end.
                 self.last_heard = self._clock.seconds()
+                if self._session.state is State.DRAINING:
+                    self._set_deadline(self._limits.drain_timeout)
                 self.resumeProducing()
 
     @property
@@ -292,6 +296,9 @@ class MeshProtocol(LineReceiver):
             case State.TWIN:
                 # It keeps its address to itself, so it is not our own node.
                 self.confirm()
+            case State.DRAINING if self._pauses:
+                # Nor is it the far end's fault that its last lines lie unread.
+                self._set_deadline(self._limits.drain_timeout)
             case State.DRAINING:
                 self._end(CloseReason.MERGED, abort=True)
             case State.ENDED:
@@ -312,7 +319,8 @@ class MeshProtocol(LineReceiver):
         return self._session.state not in (State.ENDED, State.DRAINING)
 
     def _half_close(self) -> None:
-        self.transport.unregisterProducer()
+        if self._outbox is not None:
+            self._outbox.close()
         if hasattr(self.transport, "loseWriteConnection"):
             self.transport.loseWriteConnection()
         else:

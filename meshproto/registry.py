@@ -212,7 +212,8 @@ class Registry:
         if entry.draining is link:
             entry.draining = None
             return Drained(entry)
-        del self._entries[entry.key]
+        if self._entries.get(entry.key) is entry:
+            del self._entries[entry.key]
         return Left(entry)
 
     def may_be_merged(self, entry: PeerEntry, pending: Iterable[str | None]) -> bool:
@@ -241,8 +242,6 @@ class Registry:
     def _replace(self, old: PeerEntry, new: PeerEntry) -> Replaced:
         # A peer that says welcome to a second dial of ours has given up the
         # link of the first: it would have said DUPLICATE otherwise.
-        del self._entries[old.key]
-        self._by_link.pop(old.link, None)
         return Replaced(self._seat(new), old)
 
     def _cross(self, entry: PeerEntry, new: IPeerLink) -> Crossed:
