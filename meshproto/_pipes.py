@@ -180,9 +180,10 @@ class PipeWriter:
         failure.trap(OSError)
         if self._broken:
             return
-        self.abandon()
+        self._broken = True
         assert isinstance(failure.value, OSError)
         self._on_broken(failure.value)
+        self.abandon()
 
     def _tell_flushed(self) -> None:
         if self._broken or not (self._waiting or self._writing):

@@ -1,0 +1,472 @@
+"""TCP as programs see it, in memory.
+
+Segments of one direction arrive in order, each after a latency.  A reader that
+stops makes the writer's buffer fill.  Each half of a connection closes by
+itself, an abort loses what was not read, a port where nobody listens refuses,
+and what a cut holds up is sent again until the cut heals.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import (
+    ConnectionAborted,
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+)
+from twisted.internet.interfaces import (
+    IConsumer,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IListeningPort,
+    IProducer,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    ITCPTransport,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from meshproto.address import PeerAddress, is_loopback
+
+if TYPE_CHECKING:
+    from meshproto.testing._machine import Host, Machine
+    from meshproto.testing._network import SimNetwork
+
+#: Bytes that a connection holds between a writer and a reader that has stopped
+#: before the writer's producer is paused.
+WINDOW = 64 * 1024
+
+#: How often a dial that gets no answer knocks again, in seconds.
+_SYN_INTERVAL = 1.0
+
+Address = IPv4Address | IPv6Address
+
+
+@implementer(IListeningPort)
+class Port:
+    """A port that a node listens on."""
+
+    def __init__(
+        self, machine: Machine, number: int, factory: IProtocolFactory
+    ) -> None:
+        self.machine = machine
+        self.factory = factory
+        self._number = number
+
+    def startListening(self) -> None:
+        """It listens from the start."""
+
+    def stopListening(self) -> Deferred[None]:
+        """Take no more connections."""
+        self.close()
+        return succeed(None)
+
+    def getHost(self) -> Address:
+        """Every address of the host, and the port."""
+        wildcard = "::" if ":" in self.machine.host.ip else "0.0.0.0"
+        return address(wildcard, self._number)
+
+    def close(self) -> None:
+        """Take no more connections."""
+        ports = self.machine.host.ports
+        if ports.get(self._number) is self:
+            del ports[self._number]
+
+
+@implementer(IStreamClientEndpoint)
+class Endpoint:
+    """The way from a machine to an address."""
+
+    def __init__(self, machine: Machine, target: PeerAddress) -> None:
+        self._machine = machine
+        self._target = target
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Dial; without an answer that lasts until it is cancelled."""
+        return Dial(self._machine, self._target, protocolFactory).connected
+
+
+class Dial:
+    """A connection attempt: knocks until somebody answers or it is given up."""
+
+    def __init__(
+        self, machine: Machine, target: PeerAddress, factory: IProtocolFactory
+    ) -> None:
+        self._machine = machine
+        self._factory = factory
+        self._port = target.port
+        self._network = machine.host.network
+        loop = is_loopback(target.host)
+        self._local_ip = target.host if loop else machine.host.ip
+        self._remote_ip = machine.host.ip if loop else target.host
+        self._seen_ip = target.host
+        if self._seen_ip == "localhost":
+            self._local_ip = self._seen_ip = "127.0.0.1"
+        self._over = False
+        self.connected: Deferred[IProtocol] = Deferred(self._cancelled)
+        self.knock()
+
+    def knock(self) -> None:
+        """Send a SYN, if there is a way for it."""
+        self._machine.host.waiting_dials.pop(self, None)
+        if self._over or not self._machine.alive:
+            return
+        if not self._network.passes(self._machine.host.ip, self._remote_ip):
+            # Nothing comes back, not even a refusal.
+            self._machine.host.waiting_dials[self] = None
+            return
+        delay = self._network.delay(self._machine.host.ip, self._remote_ip)
+        self._network.clock.callLater(delay, self._arrive)
+
+    def _arrive(self) -> None:
+        if self._over or not self._machine.alive:
+            return
+        host = self._network.host(self._remote_ip)
+        back = self._remote_ip, self._machine.host.ip
+        if host is None or not host.network.passes(*back):
+            self._machine.host.waiting_dials[self] = None
+            return
+        port = host.ports.get(self._port)
+        if port is None:
+            self._network.clock.callLater(self._network.delay(*back), self._refused)
+        elif port.machine.frozen:
+            # The kernel takes the connection; the program will hear of it.
+            self._network.clock.callLater(_SYN_INTERVAL, self._arrive)
+        else:
+            self._accept(port, host)
+
+    def _accept(self, port: Port, host: Host) -> None:
+        source = address(self._local_ip, self._machine.host.next_port())
+        server = port.factory.buildProtocol(source)
+        if server is None:
+            return
+        here = address(self._seen_ip, self._port)
+        far = Transport(port.machine, server, here, source)
+        near = Transport(self._machine, None, source, here)
+        join(self._network, near, far)
+        far.pipe.write(lambda: self._establish(near))
+        server.makeConnection(far)
+
+    def _establish(self, transport: Transport) -> None:
+        if self._over or not self._machine.alive:
+            transport.vanish()
+            return
+        self._over = True
+        protocol = self._factory.buildProtocol(transport.getPeer())
+        if protocol is None:
+            transport.vanish()
+            return
+        transport.protocol = protocol
+        protocol.makeConnection(transport)
+        self.connected.callback(protocol)
+
+    def _refused(self) -> None:
+        if not self._over and self._machine.alive:
+            self._over = True
+            self.connected.errback(ConnectionRefusedError())
+
+    def _cancelled(self, _: Deferred[IProtocol]) -> None:
+        self._over = True
+        self._machine.host.waiting_dials.pop(self, None)
+
+
+#: What travels: bytes, or something that happens when it arrives.
+Segment = bytes | Callable[[], None]
+
+
+class Pipe:
+    """One direction of a connection: what was written and has not been read."""
+
+    def __init__(
+        self, network: SimNetwork, writer: Transport, reader: Transport
+    ) -> None:
+        self.writer = writer
+        self.reader = reader
+        self.source = writer.machine.host.ip
+        self.sink = reader.machine.host.ip
+        self.unread = 0
+        self._network = network
+        self._segments: deque[tuple[float, Segment]] = deque()
+        self._last_arrival = 0.0
+        self._next: IDelayedCall | None = None
+
+    def write(self, segment: Segment) -> None:
+        """Send something on its way."""
+        now = self._network.clock.seconds()
+        for part in self._network.fragments(segment):
+            delay = self._network.delay(self.source, self.sink)
+            self._last_arrival = max(self._last_arrival, now + delay)
+            self._segments.append((self._last_arrival, part))
+            if isinstance(part, bytes):
+                self.unread += len(part)
+        self.schedule()
+
+    def drop(self) -> None:
+        """What is on its way gets lost: nobody is there to send it again."""
+        self._segments.clear()
+        self.unread = 0
+
+    def schedule(self) -> None:
+        """Time the arrival of the next segment, if it can arrive at all."""
+        if self._next is not None or not self._segments or not self._is_open():
+            return
+        now = self._network.clock.seconds()
+        due = max(self._segments[0][0], now)
+        self._next = self._network.clock.callLater(due - now, self._arrive)
+
+    def _is_open(self) -> bool:
+        if self.reader.machine.frozen:
+            return False
+        if not self._network.passes(self.source, self.sink):
+            return False
+        return self.reader.reading or not isinstance(self._segments[0][1], bytes)
+
+    def _arrive(self) -> None:
+        self._next = None
+        if not self._segments or not self._is_open():
+            return
+        if not self.reader.machine.powered:
+            self.drop()
+            if self.reader.machine.host.is_up():
+                # Whoever runs there now knows of no such connection.
+                self.writer.broken()
+            return
+        due, segment = self._segments[0]
+        now = self._network.clock.seconds()
+        if due > now:
+            self.schedule()
+        elif isinstance(segment, bytes):
+            self._deliver(now)
+        else:
+            self._segments.popleft()
+            segment()
+        self.schedule()
+
+    def _deliver(self, now: float) -> None:
+        chunk = bytearray()
+        while self._segments and self._segments[0][0] <= now:
+            segment = self._segments[0][1]
+            if not isinstance(segment, bytes):
+                break
+            self._segments.popleft()
+            chunk += segment
+            if self._network.fragment:
+                # Each piece is a read of its own.
+                break
+        self.unread -= len(chunk)
+        speed = self.reader.machine.reading_speed
+        if speed is not None and self._segments:
+            due, segment = self._segments[0]
+            self._segments[0] = (max(due, now + len(chunk) / speed), segment)
+        self.reader.arrived(bytes(chunk))
+        self.writer.taken()
+
+
+@implementer(ITCPTransport, IConsumer)
+class Transport:
+    """One end of a simulated TCP connection."""
+
+    disconnecting = False
+
+    def __init__(
+        self,
+        machine: Machine,
+        protocol: IProtocol | None,
+        host: Address,
+        peer: Address,
+    ) -> None:
+        self.machine = machine
+        self.protocol = protocol
+        self.lost = False
+        self.reading = True
+        self.pipe: Pipe
+        self.back: Pipe
+        self._host = host
+        self._peer = peer
+        self._producer: IProducer | None = None
+        self._producer_paused = False
+        self._fin_sent = False
+
+    # ITCPTransport
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, and pause the producer when too many wait."""
+        if not data or self.lost or self._fin_sent:
+            return
+        self.pipe.write(bytes(data))
+        if self._producer is not None and self.pipe.unread > WINDOW:
+            self._producer_paused = True
+            self._producer.pauseProducing()  # type: ignore[attr-defined]
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Send bytes."""
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        """Close when what was written has been taken."""
+        if self.lost or self.disconnecting:
+            return
+        self.disconnecting = True
+        self._close_when_flushed()
+
+    def loseWriteConnection(self) -> None:
+        """Close this half."""
+        self._send_fin()
+
+    def abortConnection(self) -> None:
+        """Close at once."""
+        if not self.lost and self.protocol is not None:
+            self._reset_far_end()
+            self.reading = False
+            self.machine.callLater(0, self.lose, Failure(ConnectionAborted()))
+
+    def getTcpNoDelay(self) -> bool:
+        """Segments are never held back here."""
+        return True
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Segments are never held back here."""
+
+    def getTcpKeepAlive(self) -> bool:
+        """Nobody probes an idle connection here."""
+        return False
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Nobody probes an idle connection here."""
+
+    def getHost(self) -> Address:
+        """This end."""
+        return self._host
+
+    def getPeer(self) -> Address:
+        """The far end."""
+        return self._peer
+
+    # IPushProducer: the protocol pauses its reading.
+
+    def pauseProducing(self) -> None:
+        """Read nothing more."""
+        self.reading = False
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+        if not (self.lost or self.disconnecting):
+            self.reading = True
+            self.back.schedule()
+
+    def stopProducing(self) -> None:
+        """The protocol wants no more."""
+        self.loseConnection()
+
+    # IConsumer: the protocol's producer is paused when too much waits.
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """Whom to pause."""
+        self._producer = producer
+
+    def unregisterProducer(self) -> None:
+        """Nobody is to be paused any more."""
+        self._producer = None
+        self._producer_paused = False
+
+    # What the pipes tell.
+
+    def arrived(self, data: bytes) -> None:
+        """Bytes have come in."""
+        if not self.machine.alive or self.lost:
+            # The socket is closed: the far end is told so.
+            self._reset_far_end()
+        elif self.protocol is not None:
+            self.protocol.dataReceived(data)
+
+    def far_end_closed(self) -> None:
+        """The far end has closed its half."""
+        if self.lost or not self.machine.alive or self.protocol is None:
+            return
+        half = IHalfCloseableProtocol(self.protocol, None)
+        if half is None:
+            self.lose(Failure(ConnectionDone()))
+        else:
+            half.readConnectionLost()
+
+    def taken(self) -> None:
+        """The far end has read something."""
+        if self.lost or not self.machine.alive or self.machine.frozen:
+            return
+        if self._producer_paused and not self.pipe.unread:
+            self._producer_paused = False
+            if self._producer is not None:
+                self._producer.resumeProducing()  # type: ignore[attr-defined]
+        if self.disconnecting:
+            self._close_when_flushed()
+
+    def lose(self, reason: Failure) -> None:
+        """The connection is gone."""
+        if self.lost:
+            return
+        self.lost = True
+        self.reading = False
+        self.machine.closed(self)
+        self._forget_if_over()
+        producer, self._producer = self._producer, None
+        if self.protocol is not None and self.machine.alive:
+            if producer is not None:
+                producer.stopProducing()
+            self.protocol.connectionLost(reason)
+
+    def broken(self) -> None:
+        """The connection was reset from elsewhere."""
+        if self.machine.frozen:
+            self.machine.callLater(0, self.lose, Failure(ConnectionLost()))
+        else:
+            self.lose(Failure(ConnectionLost()))
+
+    def vanish(self) -> None:
+        """The process is gone, and with it what it had not sent."""
+        if not self.lost:
+            if self.machine.powered:
+                self._reset_far_end()
+            else:
+                self.pipe.drop()
+            self.lost = True
+            self._forget_if_over()
+
+    def _send_fin(self) -> None:
+        if not (self.lost or self._fin_sent):
+            self._fin_sent = True
+            self.pipe.write(self.pipe.reader.far_end_closed)
+
+    def _reset_far_end(self) -> None:
+        self.pipe.write(self.pipe.reader.broken)
+
+    def _close_when_flushed(self) -> None:
+        if self.pipe.unread <= WINDOW:
+            self._send_fin()
+            self.machine.callLater(0, self.lose, Failure(ConnectionDone()))
+
+    def _forget_if_over(self) -> None:
+        if self.pipe.reader.lost:
+            self.machine.host.network.closed(self.pipe, self.back)
+
+
+def join(network: SimNetwork, near: Transport, far: Transport) -> None:
+    """Make two transports the ends of one connection."""
+    near.pipe = far.back = Pipe(network, near, far)
+    far.pipe = near.back = Pipe(network, far, near)
+    network.opened(near.pipe, far.pipe)
+    for transport in (near, far):
+        transport.machine.opened(transport)
+
+
+def address(host: str, port: int) -> Address:
+    """A TCP address as Twisted has it."""
+    kind = IPv6Address if ":" in host else IPv4Address
+    return kind("TCP", host, port)
