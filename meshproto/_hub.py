@@ -8,6 +8,7 @@ decide, and tells the application.  It has no rule of its own.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import assert_never, cast
 
@@ -25,6 +26,7 @@ from meshproto.dialer import (
     Failed,
     Linked,
     Ourselves,
+    Outcome,
     dial_error,
     events_of,
 )
@@ -156,10 +158,14 @@ class Hub:
         )
         self._hello: Hello | None = None
         self._subscribers: list[Callable[[Event], object]] = []
+        self._untold: deque[Event] = deque()
+        self._telling = False
         self._open: dict[IPeerLink, None] = {}
         self._pauses: dict[object, None] = {}
         self._on_eased: list[Callable[[], None]] = []
+        self._unsettled: set[IPeerLink] = set()
         self._twins: dict[IPeerLink, None] = {}
+        self._met_ourselves_at = float("-inf")
         self._lingering: dict[IPeerLink, PeerEntry] = {}
         self._closing: Deferred[None] | None = None
 
@@ -176,7 +182,22 @@ class Hub:
         return unsubscribe
 
     def emit(self, event: Event) -> None:
-        """Tell every subscriber; one that raises harms nobody."""
+        """Tell every subscriber; one that raises harms nobody.
+
+        What a subscriber makes happen is told when all have heard of what it
+        was told, so that all hear of everything in one order.
+        """
+        self._untold.append(event)
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._untold:
+                self._tell(self._untold.popleft())
+        finally:
+            self._telling = False
+
+    def _tell(self, event: Event) -> None:
         for subscriber in tuple(self._subscribers):
             try:
                 subscriber(event)
@@ -202,6 +223,8 @@ class Hub:
         self._pauses[reason] = None
         for entry in self.registry.entries():
             entry.link.pause(reason)
+            if entry.draining is not None:
+                entry.draining.pause(reason)
 
     def resume(self, reason: object) -> None:
         """Take back a `pause`."""
@@ -240,6 +263,8 @@ class Hub:
     def link_opened(self, link: IPeerLink) -> None:
         """Count a new connection; turn it away when there are too many."""
         self._open[link] = None
+        if link.target is not None:
+            self._unsettled.add(link)
         if self._closing is not None:
             link.close(CloseReason.STOPPED)
         elif link.direction is Direction.INCOMING:
@@ -251,11 +276,12 @@ class Hub:
 
     def hello_received(self, link: IPeerLink, hello: Hello, confirmed: bool) -> Verdict:
         """Have the registry judge the far end of a link."""
-        self._pending.discard(link)
         verdict = self.registry.admit(
             link, hello, self.clock.seconds(), confirmed=confirmed
         )
         self._twins.pop(link, None)
+        if not isinstance(verdict, Twin):
+            self._pending.discard(link)
         match verdict:
             case Admitted() | Crossed():
                 pass
@@ -301,8 +327,7 @@ class Hub:
             # Of a twin once more: what was told before it was known to be
             # another node could not name the others in the same state.
             self.discovery.introduce(link)
-        if link.target is not None:
-            self.dialer.settle(link.target, Linked(entry.snapshot(), entry.key))
+        self._settle(link, Linked(entry.snapshot(), entry.key))
         self._end_lingering()
 
     def message_received(self, link: IPeerLink, message: Message) -> None:
@@ -335,10 +360,10 @@ class Hub:
             if len(candidates) == 1:
                 entry = candidates[0]
                 self.discovery.locate(entry, link)
-                self.dialer.settle(target, Linked(entry.snapshot(), entry.key))
+                self._settle(link, Linked(entry.snapshot(), entry.key))
                 return
         error = HandshakeRejected(target, _REFUSED_BECAUSE[refusal])
-        self.dialer.settle(target, Failed(error))
+        self._settle(link, Failed(error))
 
     def far_end_finished(self, link: IPeerLink) -> bool:
         """Keep a link that may be about to be merged with one that we dial."""
@@ -351,6 +376,7 @@ class Hub:
     def link_ended(self, link: IPeerLink, reason: CloseReason, detail: str) -> None:
         """Free what the link held; tell of the peer that is gone."""
         self._pending.discard(link)
+        was_twin = link in self._twins
         self._twins.pop(link, None)
         self._lingering.pop(link, None)
         self.maintenance.forget(link)
@@ -361,9 +387,12 @@ class Hub:
             case Drained(entry):
                 entry.link.resume(link)
             case Stranger():
-                if link.target is not None:
+                if was_twin and link.opened_at <= self._met_ourselves_at:
+                    # Our own dial came back by a way that keeps our address.
+                    self._is_ourselves(link)
+                elif link.target is not None:
                     error = dial_error(link.target, reason, detail)
-                    self.dialer.settle(link.target, Failed(error))
+                    self._settle(link, Failed(error))
                 elif reason in _WORTH_TELLING:
                     self.emit(
                         NodeError(
@@ -371,6 +400,7 @@ class Hub:
                             error=detail or reason.value,
                         )
                     )
+        self._unsettled.discard(link)
         self._end_lingering()
         self._eased()
 
@@ -397,6 +427,15 @@ class Hub:
         for event in events_of(report):
             self.emit(event)
 
+    def _settle(self, link: IPeerLink, outcome: Outcome) -> None:
+        """The dial that made the link has ended; only the first word counts.
+
+        Its address may be dialled anew before the link has ended.
+        """
+        if link.target is not None and link in self._unsettled:
+            self._unsettled.discard(link)
+            self.dialer.settle(link.target, outcome)
+
     def _candidates(self, link: IPeerLink, target: Target) -> tuple[PeerEntry, ...]:
         """The peers that a refusing far end may be: those on its host."""
         here = self.registry.at_host(host_key(link))
@@ -409,12 +448,14 @@ class Hub:
     def _is_ourselves(self, link: IPeerLink) -> None:
         if link.target is not None:
             error = SelfConnection(link.target, "that is this node itself")
-            self.dialer.settle(link.target, Ourselves(error))
+            self._settle(link, Ourselves(error))
+        else:
+            self._met_ourselves_at = self.clock.seconds()
 
     def _refused(self, link: IPeerLink, hello: Hello, refusal: Refusal) -> None:
         if link.target is not None:
             error = MeshFull(link.target, "no seat is left for another peer")
-            self.dialer.settle(link.target, Failed(error))
+            self._settle(link, Failed(error))
         else:
             self.emit(
                 PeerRefused(

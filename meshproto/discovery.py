@@ -189,7 +189,10 @@ class Discovery:
             is_loopback(first.host) or (link.same_machine and self._is_here(first))
         ):
             return
-        entry.address = PeerAddress.of(link.remote_host, first.port)
+        claim = PeerAddress.of(link.remote_host, first.port)
+        if self._book.is_own(claim) or self._is_of_another(claim, entry):
+            return
+        entry.address = claim
         # Whoever asked before could not be told of this peer.
         for other in self._registry.entries():
             if other is not entry:
@@ -197,6 +200,13 @@ class Discovery:
                 if told is not None:
                     own = self.own_address(other.link)
                     other.link.send(PeerList((own, told) if own else (told,)))
+
+    def _is_of_another(self, claim: PeerAddress, entry: PeerEntry) -> bool:
+        return any(
+            other.address is not None and other.address.port == claim.port
+            for other in self._registry.at_host(entry.key.host)
+            if other is not entry
+        )
 
     def _is_here(self, address: PeerAddress) -> bool:
         return self._book.is_here(address.host)

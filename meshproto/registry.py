@@ -252,12 +252,12 @@ class Registry:
         self._by_link[new] = entry
         return Crossed(entry, survivor, loser)
 
-    def _rank(self, link: IPeerLink, peer_id: str) -> tuple[str, int, bytes]:
+    def _rank(self, link: IPeerLink, peer_id: str) -> tuple[str, int, int]:
         """Orders two links of one pair alike on both sides: by who dialled."""
         ours = link.direction is Direction.OUTGOING
         ip = ip_of(link.local_host if ours else link.remote_host)
-        version, packed = (ip.version, ip.packed) if ip else (0, b"")
-        return (self.own_id if ours else peer_id, version, packed)
+        version, number = (ip.version, int(ip)) if ip else (0, 0)
+        return (self.own_id if ours else peer_id, version, number)
 
 
 def host_key(link: IPeerLink) -> str:
