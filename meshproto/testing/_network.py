@@ -49,6 +49,7 @@ class SimNetwork:
         self._pipes: dict[Pipe, None] = {}
         self._machines: dict[MeshNode, Machine] = {}
         self._events: dict[MeshNode, list[Event]] = {}
+        self._history: list[tuple[float, str, Event]] = []
         self._digest = hashlib.sha256()
 
     # Nodes
@@ -75,6 +76,7 @@ class SimNetwork:
 
         def note(event: Event) -> None:
             events.append(event)
+            self._history.append((self.clock.seconds(), node.name, event))
             line = f"{self.clock.seconds()!r} {number} {event!r}\n"
             self._digest.update(line.encode("utf-8", "backslashreplace"))
 
@@ -224,6 +226,10 @@ class SimNetwork:
     def chats(self, node: MeshNode) -> list[str]:
         """The texts that a node has received so far, in order."""
         return [e.text for e in self._events[node] if isinstance(e, ChatReceived)]
+
+    def history(self) -> list[tuple[float, str, Event]]:
+        """Every event of every node so far: when, whose, and what."""
+        return list(self._history)
 
     def digest(self) -> str:
         """A SHA-256 of every event of every node so far, with its time.
