@@ -26,7 +26,8 @@ from zope.interface.verify import verifyObject
 from meshproto.address import PeerAddress
 from meshproto.errors import AddressError
 from meshproto.interfaces import INetwork
-from meshproto.testing import WINDOW, SimClock, SimNetwork, SimTimeout, _Machine
+from meshproto.testing import WINDOW, SimClock, SimNetwork, SimTimeout
+from meshproto.testing._machine import Machine
 
 
 class SimClockTests(SynchronousTestCase):
@@ -153,10 +154,9 @@ class SimTransportTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.net = SimNetwork(seed=1, latency=(0.01, 0.05))
-        here, there = (
-            self.net._machines[self.net.node(f"10.0.0.{n}", port=7000)] for n in (1, 2)
-        )
-        self.here: _Machine = here
+        self.nodes = [self.net.node(f"10.0.0.{n}", port=7000) for n in (1, 2)]
+        here, there = (self.net._machines[node] for node in self.nodes)
+        self.here: Machine = here
         server, client = RecorderFactory(), RecorderFactory()
         self.successResultOf(there.listen(server))
         dial = here.endpoint(PeerAddress("10.0.0.2", 7000)).connect(client)
@@ -269,7 +269,7 @@ class SimTransportTests(SynchronousTestCase):
         self.failureResultOf(dial)
 
     def test_a_dial_waits_for_a_cut_to_heal(self) -> None:
-        self.net._cuts = {("10.0.0.1", "10.0.0.2"), ("10.0.0.2", "10.0.0.1")}
+        self.net.cut(*self.nodes)
         dial = self.dial("10.0.0.2", 7000)
         self.net.run(5.0)
         self.assertNoResult(dial)

@@ -152,6 +152,7 @@ class SimNetwork:
     def set_reading_speed(self, node: MeshNode, speed: float | None) -> None:
         """Let a node read that many bytes per second of each connection."""
         self._machines[node].reading_speed = speed
+        self._wake()
 
     # Faults of the network
 
@@ -244,8 +245,12 @@ class SimNetwork:
         return self._machines[node].host.ip
 
     def connections(self) -> int:
-        """How many TCP connections are open, both ends counted as one."""
-        return sum(not pipe.writer.lost for pipe in self._pipes) // 2
+        """How many TCP connections are open, at both ends or only at one."""
+        ends = sum(pipe.writer.is_open for pipe in self._pipes)
+        halves = sum(
+            pipe.writer.is_open and not pipe.reader.is_open for pipe in self._pipes
+        )
+        return (ends + halves) // 2
 
     def is_full_mesh(self, *nodes: MeshNode) -> bool:
         """Whether each of the nodes is linked to each other one, once."""
@@ -298,6 +303,6 @@ class SimNetwork:
 
     def _wake(self) -> None:
         for pipe in tuple(self._pipes):
-            pipe.schedule()
+            pipe.reschedule()
         for host in self._hosts.values():
             host.retry_dials()

@@ -196,6 +196,7 @@ class Pipe:
         self._network = network
         self._segments: deque[tuple[float, Segment]] = deque()
         self._last_arrival = 0.0
+        self._busy_until = 0.0
         self._next: IDelayedCall | None = None
 
     def write(self, segment: Segment) -> None:
@@ -219,8 +220,21 @@ class Pipe:
         if self._next is not None or not self._segments or not self._is_open():
             return
         now = self._network.clock.seconds()
-        due = max(self._segments[0][0], now)
+        due = max(self._due(), now)
         self._next = self._network.clock.callLater(due - now, self._arrive)
+
+    def reschedule(self) -> None:
+        """What the arrival of the next segment depends on has changed."""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        self.schedule()
+
+    def _due(self) -> float:
+        due, segment = self._segments[0]
+        if isinstance(segment, bytes) and self.reader.machine.reading_speed:
+            return max(due, self._busy_until)
+        return due
 
     def _is_open(self) -> bool:
         if self.reader.machine.frozen:
@@ -239,9 +253,9 @@ class Pipe:
                 # Whoever runs there now knows of no such connection.
                 self.writer.broken()
             return
-        due, segment = self._segments[0]
+        segment = self._segments[0][1]
         now = self._network.clock.seconds()
-        if due > now:
+        if self._due() > now:
             self.schedule()
         elif isinstance(segment, bytes):
             self._deliver(now)
@@ -263,9 +277,8 @@ class Pipe:
                 break
         self.unread -= len(chunk)
         speed = self.reader.machine.reading_speed
-        if speed is not None and self._segments:
-            due, segment = self._segments[0]
-            self._segments[0] = (max(due, now + len(chunk) / speed), segment)
+        if speed is not None:
+            self._busy_until = now + len(chunk) / speed
         self.reader.arrived(bytes(chunk))
         self.writer.taken()
 
@@ -294,6 +307,11 @@ class Transport:
         self._producer: IProducer | None = None
         self._producer_paused = False
         self._fin_sent = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a program holds this end of the connection."""
+        return self.protocol is not None and not self.lost
 
     # ITCPTransport
 
