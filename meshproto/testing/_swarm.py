@@ -173,23 +173,24 @@ class Swarm:
 
     # Faults
 
+    def fault_kinds(self) -> list[Callable[[], None]]:
+        """Draw the kinds of faults that the run has."""
+        kinds: tuple[Callable[[], None], ...] = (
+            self._clog,
+            self._cut,
+            self._break,
+            self._crash,
+            self._power_off,
+            self._freeze,
+            self._slow_reader,
+            self._partition,
+            self._swizzle,
+        )
+        return [kind for kind in kinds if self._rng.random() < 0.4]
+
     def _misbehave(self) -> None:
         rng = self._rng
-        kinds = [
-            kind
-            for kind in (
-                self._clog,
-                self._cut,
-                self._break,
-                self._crash,
-                self._power_off,
-                self._freeze,
-                self._slow_reader,
-                self._partition,
-                self._swizzle,
-            )
-            if rng.random() < 0.4
-        ]
+        kinds = self.fault_kinds()
         for _ in range(rng.randint(0, 12) if kinds else 0):
             rng.choice(kinds)()
             self._pass(rng.choice((0.01, 0.1, 1.0, 10.0, 40.0)) * rng.random())
