@@ -73,9 +73,12 @@ class TcpNetwork:
                     self._reactor, target.description
                 )
                 return endpoint
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
+            except Exception as error:
+                # An endpoint's plugin may raise anything, and without pyOpenSSL
+                # those for TLS run into names that do not exist.
+                why = "its library is missing" if type(error) is NameError else error
                 raise AddressError(
-                    f"{target.description!r} is no usable endpoint: {error}"
+                    f"{target.description!r} is no usable endpoint: {why}"
                 ) from None
         ip = ip_of(target.host)
         if ip is None:
@@ -121,7 +124,7 @@ class TcpNetwork:
 def can_bind(host: str) -> bool:
     """Whether the host is an address of an interface of this machine."""
     ip = ip_of(host)
-    if ip is None or ip.is_multicast:
+    if ip is None or ip.is_multicast or str(ip) == "255.255.255.255":
         return False
     family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
     try:

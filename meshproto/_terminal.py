@@ -119,7 +119,7 @@ class Terminal:
             PROMPT,
             completer=_make_completer(self._addresses),
             complete_while_typing=False,
-            key_bindings=_make_key_bindings(),
+            key_bindings=_make_key_bindings(self._addresses),
             enable_suspend=True,
             erase_when_done=True,
         )
@@ -189,7 +189,7 @@ def _make_completer(addresses: Callable[[], Iterable[str]]) -> Completer:
     return CommandCompleter()
 
 
-def _make_key_bindings() -> KeyBindings:
+def _make_key_bindings(addresses: Callable[[], Iterable[str]]) -> KeyBindings:
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
     bindings = KeyBindings()
@@ -197,5 +197,20 @@ def _make_key_bindings() -> KeyBindings:
     @bindings.add("c-c")
     def leave(event: KeyPressEvent) -> None:
         event.app.exit(exception=EOFError())
+
+    @bindings.add("tab")
+    def complete(event: KeyPressEvent) -> None:
+        # What is sure is put in at once, so that the keys that follow find it;
+        # the menu of a choice appears when the event loop gets to it.
+        buffer = event.current_buffer
+        text = buffer.document.text_before_cursor
+        offered = list(completions(text, addresses))
+        sure = os.path.commonprefix(offered)[len(text) :]
+        if buffer.complete_state is not None:
+            buffer.complete_next()
+        elif sure:
+            buffer.insert_text(sure)
+        elif len(offered) > 1:
+            buffer.start_completion()
 
     return bindings

@@ -44,6 +44,9 @@ from meshproto.usage import PromptOptions, complain
 _POLL = 0.05
 #: How long a stuck standard output can hold up a process that shall end.
 _PATIENCE = 2.0
+#: Signals closer together than this are one: ``timeout`` sends its signal to
+#: the process and to the process's group.
+_ONE_SIGNAL = 0.2
 #: So few bytes may wait for a peer when the next piped line is read.
 _PIPED_QUEUE = 64 * KiB
 
@@ -60,7 +63,7 @@ class Program:
         self._debug = bool(options["debug"])
         self._status = 0
         self._problem: str | None = None
-        self._leaving = False
+        self._leaving_since: float | None = None
         self._leave: Callable[[], None] = lambda: None
         self._restore: Callable[[], None] = lambda: None
 
@@ -74,11 +77,16 @@ class Program:
             complain(PromptOptions.command, self._problem)
         return self._status
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the process is on its way to its end."""
+        return self._leaving_since is not None
+
     def leave(self) -> None:
         """Begin to leave: the node says goodbye, and the process ends."""
-        if not self._leaving:
-            self._leaving = True
-            self._leave()
+        if self._leaving_since is None:
+            self._leaving_since = self._reactor.seconds()
+        self._leave()
 
     def _begin(self) -> None:
         conversation = Deferred.fromCoroutine(self._converse())
@@ -103,15 +111,14 @@ class Program:
         chat = self._make_chat(node, terminal.show)
         self._leave, self._restore = terminal.close, terminal.restore
         await terminal.open()
-        if self._leaving:
-            terminal.close()
         try:
+            if self.is_leaving:
+                terminal.close()
             if await self._start(node):
                 while (line := await terminal.next_line()) is not None:
                     if not chat.handle(line):
                         break
-            self._leaving = True
-            terminal.close()
+            self.leave()
             await terminal.closed()
             await node.stop()
         finally:
@@ -144,10 +151,12 @@ class Program:
 
         self._leave = leave
         if await self._start(node):
+            if self.is_leaving:
+                leave()
             line = await reader.next_line()
             if line is not None:
                 await self._joined(chat)
-            while line is not None and not self._leaving and chat.handle(line):
+            while line is not None and not self.is_leaving and chat.handle(line):
                 await chat.settled()
                 await node.drain()
                 if writer.is_full:
@@ -182,7 +191,7 @@ class Program:
         if not self._config.bootstrap:
             return
         deadline = self._reactor.seconds() + self._config.connection_timeout
-        while not (self._leaving or chat.has_joined):
+        while not (self.is_leaving or chat.has_joined):
             if self._reactor.seconds() >= deadline:
                 break
             await deferLater(self._reactor, _POLL)
@@ -207,10 +216,16 @@ class Program:
         """Leave on SIGINT, SIGTERM and SIGHUP, unless they are ignored."""
 
         def received(number: int, _: object) -> None:
-            if self._leaving and number != getattr(signal, "SIGHUP", None):
+            now = self._reactor.seconds()
+            if self._leaving_since is None:
+                self._leaving_since = now
+                self._reactor.callFromThread(self.leave)
+            elif now - self._leaving_since > _ONE_SIGNAL and number != hangup:
+                # The user is in a hurry, or the reactor is stuck.
                 self._restore()
                 os._exit(128 + number)
-            self._reactor.callFromThread(self.leave)
+
+        hangup = getattr(signal, "SIGHUP", None)
 
         before = {}
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):

@@ -24,6 +24,7 @@ from meshproto.errors import (
     HandshakeTimeout,
     MeshError,
     NotRunning,
+    SelfConnection,
 )
 from meshproto.events import (
     BootstrapFailed,
@@ -91,9 +92,9 @@ class _Attempt:
 class Dialer:
     """The dials of one node.
 
-    ``connect(target)`` makes the connection; ``free_seats()`` says how many
-    peers still fit; ``on_report`` hears the end of every dial, after the book
-    knows of it and before those who wait for it.
+    ``connect(target)`` makes the connection; ``seats()`` says how many seats
+    are taken, and how many there are; ``on_report`` hears the end of every
+    dial, after the book knows of it and before those who wait for it.
     """
 
     def __init__(
@@ -223,8 +224,13 @@ class Dialer:
         self._book.dial_started(target)
         try:
             connecting = self._connect(target)
-        except MeshError as error:
-            self.settle(target, Failed(DialFailed(target, str(error))))
+        except SelfConnection as error:
+            self.settle(target, Ourselves(error))
+            return
+        except Exception:
+            # An endpoint's plugin may raise anything.
+            reason = dial_failure_text(Failure())
+            self.settle(target, Failed(DialFailed(target, reason)))
             return
         attempt.connecting = connecting
         # Not every endpoint has a timeout of its own.

@@ -164,7 +164,8 @@ class MeshNode:
         self._when_stopped.append(done)
         if self._phase is _Phase.RUNNING:
             self._stop()
-        self._phase = _Phase.STOPPING
+        else:
+            self._phase = _Phase.STOPPING
         return done
 
     def connect(self, target: str | Target) -> Deferred[Peer]:
@@ -298,6 +299,9 @@ class MeshNode:
                 )
             else:
                 self._hub.book.give(target)
+        if self._phase is not _Phase.RUNNING:
+            # A subscriber has had enough already.
+            return
         self._hub.discovery.start()
         self._hub.maintenance.start()
         self._hub.dialer.start()
