@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from meshproto._merger import Merger
 from meshproto.address import PeerAddress, Target
 from meshproto.addressbook import AddressBook
 from meshproto.config import NodeConfig
@@ -58,6 +59,7 @@ from meshproto.registry import (
     Drained,
     Duplicate,
     Full,
+    Halved,
     Itself,
     Left,
     PeerEntry,
@@ -86,6 +88,8 @@ _REFUSED_BECAUSE = {
     Refusal.DUPLICATE: "refused, it still has a link to this node (DUPLICATE)",
     Refusal.MAX_PEERS: "refused, it has no seat left (MAX_PEERS)",
 }
+
+_DEAD = CloseReason.PROBE_UNANSWERED
 
 _WORTH_TELLING = {
     CloseReason.PROTOCOL_ERROR,
@@ -150,6 +154,12 @@ class Hub:
             interval=config.maintenance_interval,
             peer_timeout=config.peer_timeout,
             probe_timeout=config.probe_timeout,
+        )
+        self.merger = Merger(
+            self.registry,
+            clock,
+            introduce=self.discovery.introduce,
+            probe=self.maintenance.probe,
         )
         self._network = network
         self._pending = PendingLinks(config.max_pending, config.max_pending_per_host)
@@ -222,9 +232,8 @@ class Hub:
         """Read from no peer until the reason is resumed."""
         self._pauses[reason] = None
         for entry in self.registry.entries():
-            entry.link.pause(reason)
-            if entry.draining is not None:
-                entry.draining.pause(reason)
+            for link in entry.links():
+                link.pause(reason)
 
     def resume(self, reason: object) -> None:
         """Take back a `pause`."""
@@ -288,6 +297,8 @@ class Hub:
             case Twin():
                 self._twins[link] = None
             case Replaced(_, old):
+                if old.second is not None:
+                    old.second.abort(CloseReason.REPLACED)
                 old.link.abort(CloseReason.REPLACED)
             case Duplicate(entry):
                 self.maintenance.probe(entry.link)
@@ -309,13 +320,13 @@ class Hub:
                 self.discovery.introduce(link)
             return
         self.discovery.locate(entry, link)
-        loser = entry.draining
-        if loser is not None:
-            entry.link.hold(loser)
-            loser.drain()
         for reason in self._pauses:
             link.pause(reason)
-        if loser is None:
+        if entry.second is link:
+            self.merger.crossed(entry)
+            if entry.link in self._lingering:
+                self.merger.far_end_finished(entry, entry.link)
+        elif entry.draining is None:
             self.emit(
                 PeerConnected(
                     peer=entry.snapshot(),
@@ -323,10 +334,10 @@ class Hub:
                     max_peers=self.registry.max_peers,
                 )
             )
-        if entry.link is link and link.direction is Direction.OUTGOING:
-            # Of a twin once more: what was told before it was known to be
-            # another node could not name the others in the same state.
-            self.discovery.introduce(link)
+            if link.direction is Direction.OUTGOING:
+                # Of a twin once more: what was told before it was known to be
+                # another node could not name the others in the same state.
+                self.discovery.introduce(link)
         self._settle(link, Linked(entry.snapshot(), entry.key))
         self._end_lingering()
 
@@ -336,6 +347,8 @@ class Hub:
         if entry is None:
             self._twin_said(link, message)
             return
+        if not isinstance(message, Pong | PeerList):
+            entry.spoke_at = link.last_heard
         match message:
             case Chat(text):
                 self.emit(ChatReceived(peer=entry.snapshot(), text=text))
@@ -345,6 +358,9 @@ class Hub:
                 self.emit(PongReceived(peer=entry.snapshot()))
             case RequestPeers():
                 self.discovery.answer(link)
+                if link.direction is Direction.INCOMING:
+                    entry.asked = True
+                    self.merger.asked(entry)
             case PeerList():
                 self.discovery.heard(entry, link, message)
 
@@ -366,9 +382,13 @@ class Hub:
         self._settle(link, Failed(error))
 
     def far_end_finished(self, link: IPeerLink) -> bool:
-        """Keep a link that may be about to be merged with one that we dial."""
+        """Keep a link that is, or may soon be, merged with one that we dialled."""
         entry = self.registry.of_link(link)
-        if entry is None or not self._may_be_merged(entry):
+        if entry is None:
+            return False
+        if entry.second is not None:
+            return self.merger.far_end_finished(entry, link)
+        if not self._may_be_merged(entry):
             return False
         self._lingering[link] = entry
         return True
@@ -380,12 +400,20 @@ class Hub:
         self._twins.pop(link, None)
         self._lingering.pop(link, None)
         self.maintenance.forget(link)
+        self.discovery.forget(link)
         departure = self.registry.remove(link)
         match departure:
             case Left(entry):
                 self._part(entry, reason)
             case Drained(entry):
                 entry.link.resume(link)
+            case Halved(entry):
+                if self.merger.forget(entry):
+                    if entry.link.target is not None and self._closing is None:
+                        self.discovery.introduce(entry.link)
+                elif reason is not _DEAD:
+                    # An original: it has forgotten us with the one link.
+                    entry.link.close(reason)
             case Stranger():
                 if was_twin and link.opened_at <= self._met_ourselves_at:
                     # Our own dial came back by a way that keeps our address.

@@ -56,6 +56,7 @@ class Discovery:
         self._advertised = advertised
         self._dial = dial
         self._loop = Loop(clock, interval, self._round)
+        self._asked: set[IPeerLink] = set()
         self._port = 0
         self._bound_host: str | None = None
 
@@ -171,7 +172,12 @@ class Discovery:
         self.ask_all()
         self._dial()
 
+    def forget(self, link: IPeerLink) -> None:
+        """The link has ended."""
+        self._asked.discard(link)
+
     def _ask(self, link: IPeerLink) -> None:
+        self._asked.add(link)
         link.send(RequestPeers())
 
     def _tell(self, link: IPeerLink) -> None:
@@ -181,9 +187,10 @@ class Discovery:
     def _consider_claim(
         self, entry: PeerEntry, link: IPeerLink, first: PeerAddress
     ) -> None:
-        # The original's first entry is somebody else, so this is only a claim:
-        # shown and shared, but dialled all the same, which proves it or not.
-        if entry.address is not None or link.direction is Direction.OUTGOING:
+        # Only a claim: shown and shared, but dialled all the same, which proves
+        # it or not.  The original's first entry is somebody else, and it shares
+        # before it asks; what it says when asked does not count either.
+        if entry.address is not None or not entry.asked or link in self._asked:
             return
         if first.host != link.remote_host and not (
             is_loopback(first.host) or (link.same_machine and self._is_here(first))
@@ -216,7 +223,7 @@ class Discovery:
         head = (own,) if own is not None else ()
         others: dict[PeerAddress, None] = {}
         for entry in self._registry.entries():
-            if entry.link is not link and entry.draining is not link:
+            if link not in entry.links():
                 told = self._disclose(entry, link)
                 if told is not None and told != own:
                     others[told] = None

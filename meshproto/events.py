@@ -28,6 +28,7 @@ class CloseReason(Enum):
     TIMEOUT = "timeout"
     PROBE_UNANSWERED = "no answer to probe"
     REPLACED = "replaced by a new connection"
+    FORGOTTEN = "forgotten by the peer"
     SLOW_CONSUMER = "slow consumer"
     LINE_TOO_LONG = "line too long"
     PROTOCOL_ERROR = "protocol error"

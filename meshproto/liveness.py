@@ -60,6 +60,16 @@ class Liveness:
         return Sweep(tuple(silent), tuple(alive))
 
 
+#: Seconds after which a peer that only answers has forgotten us.  Whoever has
+#: us for a peer asks for a sign of life more often: the original every 15.
+MUTE_AFTER = 35.0
+
+
+def is_mute(spoke_at: float, now: float) -> bool:
+    """Whether a peer has been answering only, for too long."""
+    return now - spoke_at > MUTE_AFTER
+
+
 def answered(probed_at: float, last_heard: float) -> bool:
     """Whether anything was heard of a peer since it was probed."""
     return last_heard >= probed_at

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from meshproto._loop import Loop
 from meshproto.events import CloseReason, Event, PeerReaped, PingSent
 from meshproto.interfaces import IPeerLink
-from meshproto.liveness import Liveness, answered
+from meshproto.liveness import Liveness, answered, is_mute
 from meshproto.registry import PeerEntry, Registry
 from meshproto.wire import Ping
 
@@ -52,6 +52,9 @@ class Maintenance:
     def probe(self, link: IPeerLink) -> None:
         """Drop the link unless something is heard on it soon.
 
+        Its peer has come anew, so a link on which it has not spoken for long,
+        though it answers, is dropped too.
+
         Does nothing while a probe of that link is under way.
         """
         if link not in self._probes:
@@ -68,8 +71,15 @@ class Maintenance:
 
     def _probe_due(self, link: IPeerLink, probed_at: float) -> None:
         del self._probes[link]
-        if link.reading and not answered(probed_at, link.last_heard):
+        entry = self._registry.of_link(link)
+        if not link.reading or entry is None:
+            return
+        if not answered(probed_at, link.last_heard):
             link.abort(CloseReason.PROBE_UNANSWERED)
+        elif is_mute(entry.spoke_at, self._clock.seconds()):
+            # It lives and dials us as if there were no link: for it there is
+            # none.  An original forgets a link like that, and never heals.
+            link.close(CloseReason.FORGOTTEN)
 
     def _round(self) -> None:
         now = self._clock.seconds()

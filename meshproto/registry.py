@@ -15,7 +15,7 @@ says welcome before it hears the other's welcome.  Both then hold the same two
 complete links, and both keep the one that was dialled by the greater ID (by
 the greater address where the IDs are equal).  The other one is read to its end
 before anything is read from or sent on the survivor; so what was sent on it is
-neither lost nor overtaken.
+neither lost nor overtaken.  When that begins is decided in `_merger`.
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ class PeerEntry:
     """A seat that is taken: one peer and its link.
 
     ``address`` is where the peer listens; ``proven`` when a dial showed it.
-    ``draining`` is the second link of a pair that dialled at once, while its
-    last lines are read.
+    ``second`` is another complete link of the peer, beside the one that is
+    sent on; ``draining`` is one whose last lines are read.  ``asked``: the peer
+    asked for addresses on a link that it dialled.  ``spoke_at`` is when it last
+    said anything that is no answer.
     """
 
     key: PeerKey
@@ -56,7 +58,15 @@ class PeerEntry:
     connected_at: float
     address: PeerAddress | None = None
     proven: bool = False
+    second: IPeerLink | None = None
     draining: IPeerLink | None = None
+    asked: bool = False
+    spoke_at: float = 0.0
+
+    def links(self) -> tuple[IPeerLink, ...]:
+        """Every link of the peer, the one that is sent on first."""
+        links = (self.link, self.second, self.draining)
+        return tuple(link for link in links if link is not None)
 
     def snapshot(self) -> Peer:
         """The peer as applications see it."""
@@ -88,11 +98,9 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Crossed:
-    """Both dialled at once: ``entry`` goes on with ``survivor``, ``loser`` drains."""
+    """Both dialled at once: the newcomer is the ``second`` link of the entry."""
 
     entry: PeerEntry
-    survivor: IPeerLink
-    loser: IPeerLink
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +147,18 @@ class Drained:
 
 
 @dataclass(frozen=True, slots=True)
+class Halved:
+    """The peer had two links and goes on with the other one."""
+
+    entry: PeerEntry
+
+
+@dataclass(frozen=True, slots=True)
 class Stranger:
     """The link never had a seat."""
 
 
-Departure = Left | Drained | Stranger
+Departure = Left | Drained | Halved | Stranger
 
 
 class Registry:
@@ -163,7 +178,7 @@ class Registry:
         return tuple(self._entries.values())
 
     def of_link(self, link: IPeerLink) -> PeerEntry | None:
-        """The peer whose link (or draining second link) this is."""
+        """The peer one of whose links this is."""
         return self._by_link.get(link)
 
     def of_key(self, key: PeerKey) -> PeerEntry | None:
@@ -195,13 +210,15 @@ class Registry:
                 return Full()
             if hello.id == self.own_id and not confirmed:
                 return Twin()
-            return Admitted(self._seat(PeerEntry(key, hello.name, link, now)))
+            return Admitted(self._seat(key, hello, link, now))
         if incoming and (not confirmed or known.link.direction is link.direction):
             return Duplicate(known)
         if hello.id == self.own_id and not confirmed:
             return Twin()
-        if known.draining is not None or known.link.direction is link.direction:
-            return self._replace(known, PeerEntry(key, hello.name, link, now))
+        if len(known.links()) > 1 or known.link.direction is link.direction:
+            # A peer that says welcome to another dial of ours has given up the
+            # link of the first: it would have said DUPLICATE otherwise.
+            return Replaced(self._seat(key, hello, link, now), known)
         return self._cross(known, link)
 
     def remove(self, link: IPeerLink) -> Departure:
@@ -212,6 +229,11 @@ class Registry:
         if entry.draining is link:
             entry.draining = None
             return Drained(entry)
+        if entry.second is not None:
+            if entry.link is link:
+                entry.link = entry.second
+            entry.second = None
+            return Halved(entry)
         if self._entries.get(entry.key) is entry:
             del self._entries[entry.key]
         return Left(entry)
@@ -231,26 +253,40 @@ class Registry:
             return False
         return any(host is None or host == entry.key.host for host in pending)
 
+    def ranked(self, entry: PeerEntry) -> tuple[IPeerLink, IPeerLink]:
+        """The link that survives a merge, and the one that does not."""
+        assert entry.second is not None
+        pair = entry.link, entry.second
+        loser, survivor = sorted(pair, key=lambda link: self._rank(link, entry.key.id))
+        return survivor, loser
+
+    def merge(self, entry: PeerEntry) -> tuple[IPeerLink, IPeerLink]:
+        """Begin to drain one of two links; returns the survivor and the loser."""
+        entry.link, entry.draining = self.ranked(entry)
+        entry.second = None
+        return entry.link, entry.draining
+
+    def keep(self, entry: PeerEntry) -> tuple[IPeerLink, IPeerLink]:
+        """Use both links of a peer; returns the newer, to send on, and the older."""
+        assert entry.second is not None
+        entry.link, entry.second = entry.second, entry.link
+        return entry.link, entry.second
+
     def _is_full(self) -> bool:
         return len(self._entries) >= self.max_peers
 
-    def _seat(self, entry: PeerEntry) -> PeerEntry:
-        self._entries[entry.key] = entry
-        self._by_link[entry.link] = entry
+    def _seat(
+        self, key: PeerKey, hello: Hello, link: IPeerLink, now: float
+    ) -> PeerEntry:
+        entry = PeerEntry(key, hello.name, link, now, spoke_at=now)
+        self._entries[key] = entry
+        self._by_link[link] = entry
         return entry
 
-    def _replace(self, old: PeerEntry, new: PeerEntry) -> Replaced:
-        # A peer that says welcome to a second dial of ours has given up the
-        # link of the first: it would have said DUPLICATE otherwise.
-        return Replaced(self._seat(new), old)
-
     def _cross(self, entry: PeerEntry, new: IPeerLink) -> Crossed:
-        survivor, loser = entry.link, new
-        if self._rank(new, entry.key.id) > self._rank(entry.link, entry.key.id):
-            survivor, loser = new, entry.link
-        entry.link, entry.draining = survivor, loser
+        entry.second = new
         self._by_link[new] = entry
-        return Crossed(entry, survivor, loser)
+        return Crossed(entry)
 
     def _rank(self, link: IPeerLink, peer_id: str) -> tuple[str, int, int]:
         """Orders two links of one pair alike on both sides: by who dialled."""
