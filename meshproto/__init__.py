@@ -3,6 +3,8 @@
 Every node connects to every other node, finds new ones by itself, and
 exchanges messages with all of them::
 
+    from twisted.internet.task import react
+
     from meshproto import MeshNode, NodeConfig
 
     async def main(reactor):
@@ -13,9 +15,7 @@ exchanges messages with all of them::
         node.broadcast("Hello network!")         # to every peer
         await node.stop()                        # fires when every link is closed
 
-    if __name__ == "__main__":
-        from twisted.internet.task import react
-        react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
+    react(main)
 
 Names are imported when they are first used, so a program that only needs the
 values (`PeerAddress`, the events, the codec) does not import Twisted.

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from meshproto._merger import Merger
-from meshproto.address import PeerAddress, Target
+from meshproto.address import IPAddress, PeerAddress, Target
 from meshproto.addressbook import AddressBook
 from meshproto.config import NodeConfig
 from meshproto.dialer import (
@@ -218,15 +218,11 @@ class Hub:
                     event=event,
                 )
 
-    def open(self, hello: Hello, port: int, bound_host: str | None) -> None:
-        """The node listens and knows who it is.
-
-        ``bound_host`` is the one address that it listens on, None when it
-        listens on all.
-        """
+    def open(self, hello: Hello, port: int, bound: IPAddress | None) -> None:
+        """The node listens on ``port`` of the address ``bound``, and has a name."""
         self._hello = hello
         self.registry.own_id = hello.id
-        self.discovery.listening(port, bound_host)
+        self.discovery.listening(port, bound)
 
     def pause(self, reason: object) -> None:
         """Read from no peer until the reason is resumed."""
@@ -421,6 +417,12 @@ class Hub:
                 elif link.target is not None:
                     error = dial_error(link.target, reason, detail)
                     self._settle(link, Failed(error))
+                elif reason is CloseReason.HANDSHAKE_BACKLOG:
+                    self.emit(
+                        PeerRefused(
+                            id="", name="", host=link.remote_host, reason=reason.value
+                        )
+                    )
                 elif reason in _WORTH_TELLING:
                     self.emit(
                         NodeError(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from twisted.internet.interfaces import IReactorTime
 
 from meshproto._loop import Loop
-from meshproto.address import MAX_PORT, PeerAddress, is_loopback
+from meshproto.address import MAX_PORT, IPAddress, PeerAddress, ip_of, is_loopback
 from meshproto.addressbook import AddressBook, disclosed
 from meshproto.events import (
     Direction,
@@ -58,15 +58,16 @@ class Discovery:
         self._loop = Loop(clock, interval, self._round)
         self._asked: set[IPeerLink] = set()
         self._port = 0
-        self._bound_host: str | None = None
+        self._bound: IPAddress | None = None
 
-    def listening(self, port: int, bound_host: str | None) -> None:
+    def listening(self, port: int, bound: IPAddress | None) -> None:
         """The node has bound a port, 0 for none.
 
-        ``bound_host`` is the one address that it listens on, None for all.
+        ``bound`` is the address that it listens on, which may be the one that
+        stands for all of the machine's, and is None without TCP.
         """
         self._port = self._book.own_port = port
-        self._bound_host = bound_host
+        self._bound = bound
         advertised = self._advertised_address()
         if advertised is not None:
             self._book.disown(advertised)
@@ -104,12 +105,20 @@ class Discovery:
         advertised = self._advertised_address()
         if advertised is not None or not self._port:
             return advertised
-        own = PeerAddress.of(self._bound_host or link.local_host, self._port)
-        if self._bound_host and is_loopback(own.host) and not link.same_machine:
-            return None
-        return disclosed(
-            own, ours=True, to_own_host=link.same_machine, local_host=own.host
-        )
+        host = self._reachable_at(link)
+        return None if host is None else PeerAddress.of(host, self._port)
+
+    def _reachable_at(self, link: IPeerLink) -> str | None:
+        """The host at which the far end of a link finds what we listen on."""
+        bound = self._bound
+        if bound is None or not bound.is_unspecified:
+            host = link.local_host if bound is None else str(bound)
+            return None if is_loopback(host) and not link.same_machine else host
+        local = ip_of(link.local_host)
+        if bound.version == 4 and local is not None and local.version == 6:
+            # Nobody listens at the address by which this peer sees us.
+            return "127.0.0.1" if link.same_machine else None
+        return link.local_host
 
     def ask_all(self) -> int:
         """Ask every peer; returns how many there are."""

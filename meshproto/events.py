@@ -211,7 +211,10 @@ class DialAttemptFailed(DebugEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRefused(DebugEvent):
-    """We turned a dialler away.  ``host`` is where it came from."""
+    """We turned a dialler away.  ``host`` is where it came from.
+
+    ``id`` and ``name`` are empty when it had to go before it said who it is.
+    """
 
     id: str
     name: str

@@ -218,6 +218,12 @@ class IMesh(Interface):
     def discover() -> int:
         """Ask every peer for addresses; returns how many were asked."""
 
+    def pause_reading() -> None:
+        """Read from no peer until `resume_reading`."""
+
+    def resume_reading() -> None:
+        """Read on after `pause_reading`."""
+
     def peers() -> tuple[Peer, ...]:
         """The connected peers."""
 

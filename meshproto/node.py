@@ -276,14 +276,10 @@ class MeshNode:
         self._listening = listening
         address = listening.getHost()
         self.port = getattr(address, "port", 0)
-        ip = ip_of(getattr(address, "host", ""))
         self.id = self.config.id or self._default_id()
         self.name = self.config.name or self.id
-        self._hub.open(
-            Hello(self.id, self.name),
-            self.port,
-            None if ip is None or ip.is_unspecified else str(ip),
-        )
+        bound = ip_of(getattr(address, "host", ""))
+        self._hub.open(Hello(self.id, self.name), self.port, bound)
         if self._phase is _Phase.STOPPING:
             self._stop()
             return
