@@ -1,0 +1,667 @@
+"""The prompt without a terminal: what it says, does, completes, reads, writes."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from meshproto._chat import COMMANDS, Chat, completions
+from meshproto._pipes import LineSplitter, PipeReader, PipeWriter
+from meshproto._terminal import is_usable
+from meshproto.errors import ConfigError, DialFailed, LocalProtocolError, NotRunning
+from meshproto.events import (
+    BootstrapSucceeded,
+    ChatReceived,
+    ConnectionFailed,
+    Peer,
+    PeerConnected,
+    PingSent,
+)
+from tests.fakes import FakeMesh, known, peer
+
+BOB = peer()
+EIGHT = known("localhost:8003").target
+
+
+class ChatCase(SynchronousTestCase):
+    """A conversation with a fake mesh, at twelve o'clock."""
+
+    chatter = False
+
+    def setUp(self) -> None:
+        self.mesh = FakeMesh()
+        self.shown: list[str] = []
+        self.now = 1000.0
+        self.chat = Chat(
+            self.mesh,
+            max_peers=20,
+            debug=self.chatter,
+            show=self.shown.append,
+            now=lambda: self.now,
+            stamp=lambda: "12:00:00",
+        )
+
+    def join(self, *peers: Peer) -> None:
+        self.mesh.connected += peers
+        for each in peers:
+            self.mesh.emit(PeerConnected(peer=each, peer_count=1, max_peers=20))
+        self.shown.clear()
+
+    def answer(self, line: str) -> list[str]:
+        self.shown.clear()
+        self.assertTrue(self.chat.handle(line))
+        return self.shown
+
+
+class TalkTests(ChatCase):
+    """Lines that are said."""
+
+    def test_echo(self) -> None:
+        """A line goes to the mesh and is shown as one's own."""
+        self.join(BOB)
+        self.assertEqual(self.answer("hello"), ["[12:00:00] [alice] hello"])
+        self.assertEqual(self.mesh.said, ["hello"])
+
+    def test_nobody(self) -> None:
+        """Who is alone is told so."""
+        self.assertEqual(
+            self.answer("hello"),
+            [
+                "[12:00:00] [alice] hello",
+                "[12:00:00] [SYSTEM] No peers connected: message not delivered",
+            ],
+        )
+
+    def test_text_arrives_as_it_was_typed(self) -> None:
+        """Spaces included, and what only looks like a command."""
+        self.join(BOB)
+        for line in (
+            "  two  spaces ",
+            "PING",
+            "PEERS:x",
+            "/unknown command",
+            "/",
+            "/peersfoo",
+            "/Peers",
+            " /quit",
+            "//peers",
+        ):
+            self.assertEqual(self.answer(line), [f"[12:00:00] [alice] {line}"])
+            self.assertEqual(self.mesh.said[-1], line)
+
+    def test_blank_lines(self) -> None:
+        """Nothing to say, nothing said."""
+        for line in ("", " ", "\t"):
+            self.assertEqual(self.answer(line), [])
+        self.assertEqual(self.mesh.said, [])
+
+    def test_hostile_text_of_one_s_own(self) -> None:
+        """A pasted escape sequence goes out as it is, and is shown harmless."""
+        self.join(BOB)
+        self.assertEqual(
+            self.answer("\x1b[2J"),
+            ["[12:00:00] [alice] \\x1b[2J"],
+        )
+        self.assertEqual(self.mesh.said, ["\x1b[2J"])
+
+    def test_text_that_cannot_be_sent(self) -> None:
+        """The reason, in one line, and no echo."""
+        self.mesh.refusal = LocalProtocolError("a chat message is too long")
+        self.assertEqual(
+            self.answer("x" * 20_000),
+            ["[12:00:00] [ERROR] a chat message is too long"],
+        )
+
+    def test_before_the_node_runs(self) -> None:
+        """No traceback either."""
+        self.mesh.refusal = NotRunning("the node is not running")
+        for line in ("hello", "/discover"):
+            self.assertEqual(
+                self.answer(line), ["[12:00:00] [ERROR] the node is not running"]
+            )
+
+    def test_events(self) -> None:
+        """Each event is a line, with the time before it."""
+        self.join(BOB)
+        self.mesh.emit(ChatReceived(peer=BOB, text="hi"), PingSent(peer=BOB))
+        self.assertEqual(self.shown, ["[12:00:00] [bob] hi"])
+
+
+class DebugTests(ChatCase):
+    """The same with ``--debug``."""
+
+    chatter = True
+
+    def test_chatter(self) -> None:
+        """Wire chatter is shown."""
+        self.join(BOB)
+        self.mesh.emit(PingSent(peer=BOB))
+        self.assertEqual(self.shown, ["[12:00:00] [DEBUG] Sent PING to bob"])
+
+
+class CommandTests(ChatCase):
+    """Lines that do something."""
+
+    def test_quit(self) -> None:
+        """The one line that ends the conversation."""
+        self.assertFalse(self.chat.handle("/quit"))
+        self.assertFalse(self.chat.handle("/quit  "))
+        self.assertEqual(self.mesh.said, [])
+
+    def test_wrong_arguments(self) -> None:
+        """How the command is meant to be used; nothing is said or done."""
+        for line, usage in (
+            ("/connect", "/connect HOST:PORT"),
+            ("/connect a:1 b:2", "/connect HOST:PORT"),
+            ("/peers all", "/peers"),
+            ("/discover now", "/discover"),
+            ("/quit please", "/quit"),
+            ("/help me", "/help"),
+        ):
+            self.assertEqual(self.answer(line), [f"[12:00:00] [ERROR] Usage: {usage}"])
+        self.assertEqual((self.mesh.said, self.mesh.calls), ([], []))
+
+    def test_help(self) -> None:
+        """Every command, and what becomes of the rest."""
+        text = "\n".join(self.answer("/help"))
+        for command in COMMANDS:
+            self.assertIn(command, text)
+        self.assertIn("every peer", text)
+
+    def test_peers(self) -> None:
+        """The table, by the node's clock."""
+        self.join(peer(last_heard=998.0))
+        self.mesh.book.append(known("192.168.1.100:8002", linked=True))
+        self.assertEqual(
+            self.answer("/peers"),
+            [
+                "Connected peers (1/20):",
+                "  bob  ID peer-8002  192.168.1.100:8002  dialled us  heard 2 s ago",
+                "Known addresses (1):",
+                "  192.168.1.100:8002  linked",
+            ],
+        )
+
+    def test_peers_when_alone(self) -> None:
+        """An empty table says so."""
+        self.assertEqual(self.answer("/peers"), ["No connected peers"])
+
+    def test_discover(self) -> None:
+        """How many were asked."""
+        self.assertEqual(
+            self.answer("/discover"),
+            ["[12:00:00] [SYSTEM] No peers connected: nobody to ask"],
+        )
+        self.join(BOB)
+        self.assertEqual(
+            self.answer("/discover"),
+            ["[12:00:00] [DISCOVERY] Asked 1 peer for more peers"],
+        )
+        self.join(peer("carol"))
+        self.assertEqual(
+            self.answer("/discover"),
+            ["[12:00:00] [DISCOVERY] Asked 2 peers for more peers"],
+        )
+
+    def test_connect(self) -> None:
+        """The dial is told at once, its success by the event."""
+        self.assertEqual(
+            self.answer("/connect LocalHost:8003"),
+            ["[12:00:00] [SYSTEM] Connecting to localhost:8003"],
+        )
+        self.assertEqual(self.mesh.calls, ["connect localhost:8003"])
+        self.shown.clear()
+        self.join(BOB)
+        self.mesh.dialling.callback(BOB)
+        self.assertEqual(self.shown, [])
+
+    def test_connect_to_a_peer_that_is_connected(self) -> None:
+        """No event tells that, so the prompt does."""
+        self.join(BOB)
+        self.mesh.dialling = succeed(BOB)
+        self.assertEqual(
+            self.answer("/connect 192.168.1.100:8002")[1:],
+            ["[12:00:00] [SYSTEM] Already connected to peer bob"],
+        )
+
+    def test_connect_fails(self) -> None:
+        """Told once: by the event, not by the Deferred as well."""
+        self.answer("/connect localhost:8003")
+        self.shown.clear()
+        self.mesh.emit(ConnectionFailed(target=EIGHT, reason="connection refused"))
+        self.mesh.dialling.errback(DialFailed(EIGHT, "connection refused"))
+        self.assertEqual(
+            self.shown,
+            ["[12:00:00] [ERROR] Failed to connect to localhost:8003: "
+             "connection refused"],
+        )  # fmt: skip
+
+    def test_connect_to_no_address(self) -> None:
+        """What is no address is not dialled."""
+        self.assertEqual(
+            self.answer("/connect localhost"),
+            ["[12:00:00] [ERROR] 'localhost' has no port: write host:port"],
+        )
+        self.assertEqual(self.mesh.calls, [])
+
+    def test_connect_with_an_endpoint_that_cannot_be_used(self) -> None:
+        """What only the node can find out is told as well."""
+        self.mesh.dialling = fail(ConfigError("bootstrap", "odd"))
+        self.assertEqual(
+            self.answer("/connect bogus:a:b")[1:],
+            ["[12:00:00] [ERROR] bootstrap: odd"],
+        )
+
+    def test_connect_while_leaving(self) -> None:
+        """A dial that is given up because the user leaves is no error."""
+        self.answer("/connect localhost:8003")
+        self.shown.clear()
+        self.mesh.dialling.errback(NotRunning("the node is stopped"))
+        self.assertEqual(self.shown, [])
+
+    def test_settled(self) -> None:
+        """A script waits for its ``/connect``, whatever becomes of it."""
+        for outcome in (BOB, DialFailed(EIGHT, "refused")):
+            self.mesh.dialling = Deferred()
+            self.answer("/connect localhost:8003")
+            settled = Deferred.fromCoroutine(self.chat.settled())
+            self.assertNoResult(settled)
+            if isinstance(outcome, Exception):
+                self.mesh.dialling.errback(outcome)
+            else:
+                self.mesh.dialling.callback(outcome)
+            self.successResultOf(settled)
+
+    def test_settled_when_nothing_is_under_way(self) -> None:
+        """At once."""
+        self.successResultOf(Deferred.fromCoroutine(self.chat.settled()))
+
+
+class JoinedTests(ChatCase):
+    """When piped lines may be said."""
+
+    def test_alone(self) -> None:
+        """Not as long as there is nobody."""
+        self.now += 3600
+        self.assertFalse(self.chat.has_joined)
+
+    def test_quiet(self) -> None:
+        """Once no more news come."""
+        self.join(BOB)
+        self.assertFalse(self.chat.has_joined)
+        self.now += 0.2
+        self.mesh.emit(BootstrapSucceeded(target=EIGHT))
+        self.now += 0.2
+        self.assertFalse(self.chat.has_joined)
+        self.now += 0.2
+        self.assertTrue(self.chat.has_joined)
+
+    def test_addresses_to_be_tried(self) -> None:
+        """Addresses that were told are tried first, within reason."""
+        self.join(BOB)
+        self.mesh.book = [
+            known("10.0.0.1:8001", linked=True),
+            known("10.0.0.2:8001", failures=1),
+            known("10.0.0.3:8001"),
+        ]
+        self.now += 1.0
+        self.assertFalse(self.chat.has_joined)
+        self.mesh.book[-1] = known("10.0.0.3:8001", failures=1)
+        self.assertTrue(self.chat.has_joined)
+        self.mesh.book[-1] = known("10.0.0.3:8001")
+        self.now += 1.5
+        self.assertTrue(self.chat.has_joined)
+
+    def test_everybody_has_gone(self) -> None:
+        """Who was there does not count."""
+        self.join(BOB)
+        self.mesh.connected.clear()
+        self.now += 60
+        self.assertFalse(self.chat.has_joined)
+
+
+class CompletionTests(SynchronousTestCase):
+    """What Tab offers."""
+
+    def offered(self, text: str, *addresses: str) -> list[str]:
+        return list(completions(text, lambda: addresses))
+
+    def test_commands(self) -> None:
+        """Commands by their beginning; what takes an argument gets its space."""
+        self.assertEqual(self.offered("/pe"), ["/peers"])
+        self.assertEqual(self.offered("/c"), ["/connect "])
+        self.assertEqual(self.offered("/d"), ["/discover"])
+        self.assertEqual(len(self.offered("/")), len(COMMANDS))
+        self.assertEqual(self.offered("/x"), [])
+
+    def test_talk(self) -> None:
+        """Talk is not completed."""
+        for text in ("", "he", " /pe", "/peers x", "x /pe"):
+            self.assertEqual(self.offered(text), [])
+
+    def test_addresses(self) -> None:
+        """What is known can be connected to."""
+        addresses = ("10.0.0.1:8001", "10.0.0.2:8001", "localhost:8003")
+        self.assertEqual(
+            self.offered("/connect 10", *addresses),
+            ["/connect 10.0.0.1:8001", "/connect 10.0.0.2:8001"],
+        )
+        self.assertEqual(len(self.offered("/connect ", *addresses)), 3)
+        self.assertEqual(self.offered("/connect x", *addresses), [])
+
+
+class UsableTests(SynchronousTestCase):
+    """Where a prompt can be drawn."""
+
+    class Stream:
+        def __init__(self, terminal: bool) -> None:
+            self.isatty = lambda: terminal
+
+    def test_usable(self) -> None:
+        """Both ends are a terminal, and one with a cursor."""
+        yes, no = self.Stream(True), self.Stream(False)
+        self.patch(os, "environ", {"TERM": "xterm"})
+        self.assertTrue(is_usable(yes, yes))
+        for stdin, stdout in ((yes, no), (no, yes), (None, yes), (yes, None)):
+            self.assertFalse(is_usable(stdin, stdout))
+        self.patch(os, "environ", {"TERM": "dumb"})
+        self.assertFalse(is_usable(yes, yes))
+
+
+class SplitterTests(SynchronousTestCase):
+    """Bytes to lines."""
+
+    def split(self, *chunks: bytes, max_line: int = 100) -> list[str]:
+        splitter = LineSplitter(max_line)
+        lines = [line for chunk in chunks for line in splitter.feed(chunk)]
+        return lines + splitter.finish()
+
+    def test_lines(self) -> None:
+        """LF and CRLF end a line; the last one may have no end."""
+        self.assertEqual(self.split(b"a\nb\r\n\nc"), ["a", "b", "", "c"])
+        self.assertEqual(self.split(b"a\n"), ["a"])
+        self.assertEqual(self.split(), [])
+
+    def test_other_ends(self) -> None:
+        """Nothing else ends a line."""
+        self.assertEqual(self.split(b"a\rb\x0bc\x0cd\n"), ["a\rb\x0bc\x0cd"])
+        self.assertEqual(self.split("a\u2028b\x85c".encode()), ["a\u2028b\x85c"])
+
+    def test_not_utf8(self) -> None:
+        """Replacement characters, as on the wire."""
+        self.assertEqual(self.split(b"a\xffb\n"), ["a\ufffdb"])
+
+    def test_chunks(self) -> None:
+        """A character may be cut in two."""
+        self.assertEqual(self.split(b"\xc3", b"\xbc\r", b"\n"), ["\u00fc"])
+
+    def test_long_lines(self) -> None:
+        """As long as allowed, whole; longer, just so long that it is refused."""
+        for length, kept in ((4, 4), (5, 5), (6, 6), (7, 6), (1000, 6)):
+            for end in (b"\n", b"\r\n"):
+                self.assertEqual(
+                    self.split(b"x" * length, end, b"y\n", max_line=5),
+                    ["x" * kept, "y"],
+                )
+            self.assertEqual(self.split(b"x" * length, max_line=5), ["x" * kept])
+
+    def test_memory(self) -> None:
+        """A line without an end is not kept."""
+        splitter = LineSplitter(100)
+        for _ in range(1000):
+            self.assertEqual(splitter.feed(b"x" * 1000), [])
+        self.assertLess(len(splitter._rest), 110)
+
+    @given(st.lists(st.binary(max_size=30)), st.integers(1, 12))
+    def test_chunks_make_no_difference(self, chunks: list[bytes], limit: int) -> None:
+        """However the bytes come, the lines are the same."""
+        self.assertEqual(
+            self.split(*chunks, max_line=limit),
+            self.split(b"".join(chunks), max_line=limit),
+        )
+
+
+class PipeReaderTests(TestCase):
+    """Lines from a descriptor, on the real reactor."""
+
+    timeout = 30
+
+    def reader(self, fd: int) -> PipeReader:
+        threads: Any = reactor
+        return PipeReader(fd, 100, threads)
+
+    async def all_lines(self, reader: PipeReader) -> list[str]:
+        lines = []
+        while (line := await reader.next_line()) is not None:
+            lines.append(line)
+        return lines
+
+    async def test_pipe(self) -> None:
+        """Lines as they come, then the end, again and again."""
+        readable, writable = os.pipe()
+        self.addCleanup(os.close, readable)
+        reader = self.reader(readable)
+        os.write(writable, b"one\ntw")
+        self.assertEqual(await reader.next_line(), "one")
+        os.write(writable, b"o\nthree")
+        os.close(writable)
+        self.assertEqual(await self.all_lines(reader), ["two", "three"])
+        self.assertIsNone(await reader.next_line())
+
+    async def test_file(self) -> None:
+        """A regular file, which cannot be waited for."""
+        name = self.mktemp()
+        with open(name, "wb") as file:
+            file.writelines(b"line %d\n" % number for number in range(50_000))
+        with open(name, "rb") as file:
+            lines = await self.all_lines(self.reader(file.fileno()))
+        self.assertEqual(lines, [f"line {number}" for number in range(50_000)])
+
+    async def test_null_device(self) -> None:
+        """Nothing, at once."""
+        with open(os.devnull, "rb") as null:
+            self.assertEqual(await self.all_lines(self.reader(null.fileno())), [])
+
+    async def test_unreadable(self) -> None:
+        """What cannot be read has no lines."""
+        folder = os.open(".", os.O_RDONLY)
+        self.addCleanup(os.close, folder)
+        self.assertEqual(await self.all_lines(self.reader(folder)), [])
+
+    async def test_descriptor_that_does_not_block(self) -> None:
+        """Whoever set it so, it is waited for, and left as it is."""
+        readable, writable = os.pipe()
+        self.addCleanup(os.close, readable)
+        os.set_blocking(readable, False)
+        reader = self.reader(readable)
+        waiting = Deferred.fromCoroutine(reader.next_line())
+        self.assertNoResult(waiting)
+        os.write(writable, b"late\n")
+        os.close(writable)
+        self.assertEqual(await waiting, "late")
+        self.assertFalse(os.get_blocking(readable))
+
+    async def test_close(self) -> None:
+        """Who waits is told the end, though nothing comes."""
+        readable, writable = os.pipe()
+        before = set(threading.enumerate())
+        reader = self.reader(readable)
+        waiting = Deferred.fromCoroutine(reader.next_line())
+        self.assertNoResult(waiting)
+        reader.close()
+        self.assertIsNone(await waiting)
+        self.assertIsNone(await reader.next_line())
+        os.close(writable)
+        # The number of a closed descriptor is soon another's: the thread that
+        # still reads this one has to see its end first.
+        for thread in set(threading.enumerate()) - before:
+            thread.join()
+        os.close(readable)
+
+    async def test_close_drops_what_was_read(self) -> None:
+        """After it there is no line, not even one that is there."""
+        readable, writable = os.pipe()
+        self.addCleanup(os.close, readable)
+        reader = self.reader(readable)
+        os.write(writable, b"one\ntwo\n")
+        os.close(writable)
+        self.assertEqual(await reader.next_line(), "one")
+        reader.close()
+        self.assertIsNone(await reader.next_line())
+
+
+class PipeWriterTests(TestCase):
+    """Lines to a descriptor, on the real reactor."""
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        self.told: list[object] = []
+        self.readable, self.writable = os.pipe()
+
+    def writer(self, fd: int | None = None, encoding: str = "utf-8") -> PipeWriter:
+        threads: Any = reactor
+        return PipeWriter(
+            self.writable if fd is None else fd,
+            encoding,
+            threads,
+            on_full=lambda: self.told.append("full"),
+            on_eased=lambda: self.told.append("eased"),
+            on_broken=lambda error: self.told.append(error.errno),
+        )
+
+    def written(self) -> bytes:
+        os.close(self.writable)
+        with open(self.readable, "rb") as file:
+            return file.read()
+
+    async def test_lines(self) -> None:
+        """In order, each with its end."""
+        writer = self.writer()
+        for number in range(100):
+            writer.write(f"line {number}")
+        await writer.flush()
+        self.assertEqual(
+            self.written(), b"".join(b"line %d\n" % number for number in range(100))
+        )
+        self.assertEqual(self.told, [])
+
+    async def test_flush_of_nothing(self) -> None:
+        """At once."""
+        await self.writer().flush()
+        self.assertEqual(self.written(), b"")
+
+    async def test_encoding(self) -> None:
+        """What the terminal's character set has not is spelled out."""
+        writer = self.writer(encoding="ascii")
+        writer.write("gr\u00fcn \U0001f600")
+        await writer.flush()
+        self.assertEqual(self.written(), b"gr\\xfcn \\U0001f600\n")
+
+    async def test_slow_reader(self) -> None:
+        """Nothing is held up, nothing is lost, and the writer is told."""
+        writer = self.writer()
+        line = "x" * 999
+        for _ in range(1024):
+            writer.write(line)
+        self.assertEqual(self.told, [])
+        for _ in range(1024):
+            writer.write(line)
+        self.assertEqual(self.told, ["full"])
+        self.assertTrue(writer.is_full)
+        read = bytearray()
+
+        def drain() -> None:
+            with open(self.readable, "rb", closefd=False) as file:
+                while chunk := file.read1(65536):
+                    read.extend(chunk)
+
+        draining = threading.Thread(target=drain)
+        draining.start()
+        await writer.flush()
+        os.close(self.writable)
+        draining.join()
+        os.close(self.readable)
+        self.assertEqual(len(read), 2048 * 1000)
+        self.assertEqual(self.told, ["full", "eased"])
+        self.assertFalse(writer.is_full)
+
+    async def test_broken_pipe(self) -> None:
+        """Told once; what comes after is dropped."""
+        os.close(self.readable)
+        writer = self.writer()
+        writer.write("one")
+        writer.write("two")
+        await writer.flush()
+        writer.write("three")
+        await writer.flush()
+        self.assertEqual(self.told, [errno.EPIPE])
+        os.close(self.writable)
+
+    async def test_no_room(self) -> None:
+        """A full disk is told as what it is."""
+        full = os.open("/dev/full", os.O_WRONLY)
+        self.addCleanup(os.close, full)
+        writer = self.writer(full)
+        writer.write("one")
+        await writer.flush()
+        self.assertEqual(self.told, [errno.ENOSPC])
+        self.assertEqual(self.written(), b"")
+
+    async def test_abandon(self) -> None:
+        """Who waits for a stuck pipe can stop waiting."""
+        writer = self.writer()
+        writer.write("x" * 1_000_000)
+        flushed = writer.flush()
+        self.assertNoResult(flushed)
+        writer.abandon()
+        await flushed
+        os.close(self.readable)
+        os.close(self.writable)
+
+    async def test_descriptor_that_does_not_block(self) -> None:
+        """Whoever set it so, all of it is written."""
+        os.set_blocking(self.writable, False)
+        writer = self.writer()
+        writer.write("x" * 200_000)
+        reading = threading.Thread(target=lambda: read.append(self.read(200_001)))
+        read: list[bytes] = []
+        reading.start()
+        await writer.flush()
+        reading.join()
+        self.assertEqual(len(read[0]), 200_001)
+        self.assertEqual(self.written(), b"")
+
+    def read(self, size: int) -> bytes:
+        with open(self.readable, "rb", closefd=False) as file:
+            return file.read(size)
+
+
+class MainTests(SynchronousTestCase):
+    """The door of the program, as far as it goes without a process."""
+
+    def leave(self, arguments: Sequence[str]) -> object:
+        from meshproto.cli import main
+
+        self.patch(sys, "stdout", io.StringIO())
+        self.patch(sys, "stderr", io.StringIO())
+        with self.assertRaises(SystemExit) as caught:
+            main(arguments)
+        return caught.exception.code
+
+    def test_arguments(self) -> None:
+        """Bad ones and questions are answered before anything is set up."""
+        self.assertEqual(self.leave(["--help"]), 0)
+        self.assertEqual(self.leave(["--version"]), 0)
+        self.assertEqual(self.leave(["not-a-port"]), 2)

@@ -1,0 +1,245 @@
+"""A node under an application: its life, and its log."""
+
+from __future__ import annotations
+
+import io
+import json
+
+from twisted.application.service import Application, IService, MultiService
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import (
+    LogEvent,
+    LogLevel,
+    capturedLogs,
+    eventAsText,
+    formatEvent,
+    jsonFileLogObserver,
+)
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from meshproto.config import NodeConfig
+from meshproto.events import (
+    BootstrapFailed,
+    ChatReceived,
+    CloseReason,
+    ConnectionFailed,
+    Event,
+    NodeError,
+    NodeStarted,
+    PeerConnected,
+    PeerDisconnected,
+    PeerReaped,
+    PingSent,
+)
+from meshproto.interfaces import IMesh
+from meshproto.node import MeshNode
+from meshproto.service import MeshService
+from tests.fakes import FakeMesh, known, peer
+
+BOB = peer()
+IN_USE = CannotListenError("", 8001, OSError(98, "Address already in use"))
+
+
+class FakeTests(SynchronousTestCase):
+    """The fake mesh, for what is tested with it."""
+
+    def test_interface(self) -> None:
+        """It has the methods of a real node."""
+        verifyObject(IMesh, FakeMesh())
+
+
+class LifeTests(SynchronousTestCase):
+    """Starting, stopping, failing."""
+
+    def setUp(self) -> None:
+        self.mesh = FakeMesh()
+        self.service = MeshService(self.mesh)
+
+    def test_interface(self) -> None:
+        """It is a service as any other."""
+        verifyObject(IService, self.service)
+
+    def test_application(self) -> None:
+        """It starts and stops with its parent."""
+        application = Application("test")
+        self.service.setServiceParent(application)
+        IService(application).startService()
+        self.assertEqual(self.mesh.calls, ["start"])
+        self.assertTrue(self.service.running)
+        IService(application).stopService()
+        self.assertEqual(self.mesh.calls, ["start", "stop"])
+        self.assertFalse(self.service.running)
+
+    def test_parent_that_runs(self) -> None:
+        """Under a parent that runs already it starts at once."""
+        parent = MultiService()
+        parent.startService()
+        self.service.setServiceParent(parent)
+        self.assertEqual(self.mesh.calls, ["start"])
+
+    def test_stop_waits_for_the_node(self) -> None:
+        """The application ends when the node has left, not before."""
+        self.mesh.stopping = Deferred()
+        self.service.startService()
+        stopped = self.service.stopService()
+        self.assertNoResult(stopped)
+        self.mesh.stopping.callback(None)
+        self.successResultOf(stopped)
+
+    def test_when_started(self) -> None:
+        """Everybody who asks is told, before and after."""
+        self.mesh.starting = Deferred()
+        before = self.service.when_started()
+        self.service.startService()
+        between = self.service.when_started()
+        self.assertNoResult(before)
+        self.mesh.starting.callback(None)
+        for each in (before, between, self.service.when_started()):
+            self.assertIsNone(self.successResultOf(each))
+
+    def test_failure(self) -> None:
+        """Everybody who asks gets the reason, and it is in the log once."""
+        self.mesh.starting = fail(IN_USE)
+        before = self.service.when_started()
+        with capturedLogs() as events:
+            self.service.startService()
+        for each in (before, self.service.when_started()):
+            self.failureResultOf(each, CannotListenError)
+        (event,) = events
+        self.assertIs(event["log_level"], LogLevel.error)
+        text = formatEvent(event)
+        self.assertIn("Address already in use", text)
+        self.assertNotIn("\n", text)
+        self.successResultOf(self.service.stopService())
+
+    def test_failure_that_nobody_asks_for(self) -> None:
+        """It is logged; nothing is left over to be complained of later."""
+        self.mesh.starting = fail(IN_USE)
+        with capturedLogs() as events:
+            self.service.startService()
+            del self.mesh, self.service
+        self.assertEqual(len(events), 1)
+
+    def test_real_node(self) -> None:
+        """A real node starts and stops under it, on a reactor of memory."""
+        reactor = MemoryReactorClock()
+        node = MeshNode(NodeConfig(port=8001, name="alice"), reactor=reactor)
+        service = MeshService(node)
+        with capturedLogs() as events:
+            service.startService()
+            self.successResultOf(service.when_started())
+        self.assertEqual(len(reactor.tcpServers), 1)
+        self.assertIn(
+            "[SYSTEM] Node alice listening", "\n".join(map(formatEvent, events))
+        )
+        stopped = service.stopService()
+        reactor.advance(5.0)
+        self.successResultOf(stopped)
+
+
+class LogTests(SynchronousTestCase):
+    """Each event is one line."""
+
+    def logged(self, *happened: Event, debug: bool = False) -> list[LogEvent]:
+        mesh = FakeMesh()
+        MeshService(mesh, debug=debug)
+        with capturedLogs() as events:
+            mesh.emit(*happened)
+        return list(events)
+
+    def test_text(self) -> None:
+        """The text is that of the prompt, without the time."""
+        events = self.logged(
+            NodeStarted(id="peer-8001", name="alice", port=8001),
+            PeerConnected(peer=BOB, peer_count=1, max_peers=20),
+            ChatReceived(peer=BOB, text="100 % {sure}\x1b[2J"),
+            PeerReaped(peer=BOB, silent_for=61.0),
+            PeerDisconnected(peer=BOB, reason=CloseReason.TIMEOUT),
+        )
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            [
+                "[SYSTEM] Node alice listening on port 8001",
+                "[NETWORK] Peer bob connected from 192.168.1.100:8002 (1/20 peers)",
+                "[bob] 100 % {sure}\\x1b[2J",
+                "[MAINTENANCE] Removed stale peer bob (timeout)",
+            ],
+        )
+
+    def test_levels(self) -> None:
+        """Errors as errors, what is tried again as warnings."""
+        target = known("localhost:8000").target
+        events = self.logged(
+            PeerConnected(peer=BOB, peer_count=1, max_peers=20),
+            BootstrapFailed(target=target, reason="refused", attempt=1, retry_in=1.0),
+            ConnectionFailed(target=target, reason="refused"),
+            NodeError(context="accepting", error="no descriptors"),
+        )
+        self.assertEqual(
+            [event["log_level"] for event in events],
+            [LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.error],
+        )
+
+    def test_chatter(self) -> None:
+        """Only who debugs gets it, at debug level."""
+        self.assertEqual(self.logged(PingSent(peer=BOB)), [])
+        (event,) = self.logged(PingSent(peer=BOB), debug=True)
+        self.assertIs(event["log_level"], LogLevel.debug)
+        self.assertEqual(formatEvent(event), "[DEBUG] Sent PING to bob")
+
+    def test_fields(self) -> None:
+        """Programs read the log too: names, not prose."""
+        (event,) = self.logged(PeerConnected(peer=BOB, peer_count=1, max_peers=20))
+        self.assertEqual(
+            {
+                name: event[name]
+                for name in ("event", "peer", "peer_id", "address", "direction")
+            },
+            {
+                "event": "PeerConnected",
+                "peer": "bob",
+                "peer_id": "peer-8002",
+                "address": "192.168.1.100:8002",
+                "direction": "incoming",
+            },
+        )
+        self.assertEqual(event["log_namespace"], "meshproto.service.MeshService")
+
+    def test_target(self) -> None:
+        """An address without a peer is an address."""
+        target = known("localhost:8000").target
+        (event,) = self.logged(ConnectionFailed(target=target, reason="refused"))
+        self.assertEqual(event["address"], "localhost:8000")
+        self.assertNotIn("peer", event)
+
+    def test_fields_survive_json(self) -> None:
+        """A JSON log holds them as they are, hostile ones too."""
+        output = io.StringIO()
+        observer = jsonFileLogObserver(output, recordSeparator="")
+        hostile = peer("\x1b]0;x\x07", id="x")
+        (event,) = self.logged(ChatReceived(peer=hostile, text="hi"))
+        observer(event)
+        read = json.loads(output.getvalue())
+        self.assertEqual(read["peer"], "\x1b]0;x\x07")
+        self.assertEqual(read["event"], "ChatReceived")
+
+    def test_text_log_is_one_line(self) -> None:
+        """Nothing that a peer says begins a second line of the log."""
+        (event,) = self.logged(ChatReceived(peer=BOB, text="a\r\n2026-01-01 forged"))
+        self.assertEqual(len(eventAsText(event).splitlines()), 1)
+
+
+class SubscriptionTests(SynchronousTestCase):
+    """The service and the application see the same node."""
+
+    def test_others_may_subscribe(self) -> None:
+        """The service is one subscriber among others."""
+        mesh = FakeMesh(starting=succeed(None))
+        seen: list[object] = []
+        service = MeshService(mesh)
+        service.node.subscribe(seen.append)
+        mesh.emit(PingSent(peer=BOB))
+        self.assertEqual(seen, [PingSent(peer=BOB)])
