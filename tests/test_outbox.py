@@ -1,0 +1,306 @@
+"""The send queue of one link: its order, its bound, its clock."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from meshproto._outbox import Outbox
+from tests.fakes import RecordingTransport, tcp_address
+
+FULL = RecordingTransport.FULL
+
+
+class OutboxCase(SynchronousTestCase):
+    limit = 100
+    stall_timeout = 10.0
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.transport = RecordingTransport(
+            self.clock, tcp_address("192.0.2.1", 1), tcp_address("192.0.2.2", 2)
+        )
+        self.overruns = 0
+        self.eased: list[int] = []
+        self.outbox = Outbox(
+            self.transport,
+            self.clock,
+            limit=self.limit,
+            stall_timeout=self.stall_timeout,
+            on_overrun=self.overrun,
+            on_eased=lambda: self.eased.append(self.outbox.size),
+        )
+
+    def tearDown(self) -> None:
+        self.outbox.close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def overrun(self) -> None:
+        self.overruns += 1
+
+    def taken(self) -> bytes:
+        data = bytes(self.transport.taken)
+        self.transport.taken.clear()
+        return data
+
+    def fill(self) -> None:
+        """Let the far end take nothing, until the transport says it is full."""
+        self.transport.stuck = True
+        self.outbox.write(bytes(FULL + 1))
+
+    def ease(self) -> None:
+        """Let the far end take everything."""
+        self.transport.stuck = False
+        self.transport.take()
+
+
+class OrderTests(OutboxCase):
+    def test_is_a_push_producer(self) -> None:
+        self.assertTrue(verifyObject(IPushProducer, self.outbox))
+
+    def test_what_can_go_goes_at_once(self) -> None:
+        self.outbox.write(b"one\n")
+        self.outbox.write_urgent(b"two\n")
+        self.assertEqual(self.taken(), b"one\ntwo\n")
+        self.assertEqual(self.outbox.size, 0)
+        self.assertEqual(self.eased, [])
+
+    def test_a_full_transport_makes_lines_wait_here_and_counts_them(self) -> None:
+        self.fill()
+        self.outbox.write(b"one\n")
+        self.outbox.write(b"three\n")
+        self.assertEqual(self.outbox.size, 10)
+        self.assertEqual(len(self.transport.waiting), FULL + 1)
+
+    def test_at_the_mark_the_transport_is_not_full_yet(self) -> None:
+        self.transport.stuck = True
+        self.outbox.write(bytes(FULL))
+        self.outbox.write(b"\n")
+        self.assertEqual(self.outbox.size, 0)
+        self.outbox.write(b"\n")
+        self.assertEqual(self.outbox.size, 1)
+
+    def test_lines_leave_in_the_order_in_which_they_came(self) -> None:
+        self.fill()
+        for number in range(10):
+            self.outbox.write(b"%d\n" % number)
+        self.ease()
+        self.assertEqual(self.taken()[FULL + 1 :], b"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n")
+        self.assertEqual(self.outbox.size, 0)
+        self.assertEqual(self.eased, [0])
+
+    def test_an_urgent_line_overtakes_the_lines_that_wait(self) -> None:
+        self.fill()
+        self.outbox.write(b"chat\n")
+        self.outbox.write_urgent(b"PONG\n")
+        self.ease()
+        self.assertEqual(self.taken()[FULL + 1 :], b"PONG\nchat\n")
+
+
+class HoldTests(OutboxCase):
+    def test_a_hold_keeps_everything_and_a_release_sends_it_in_order(self) -> None:
+        self.outbox.hold()
+        self.outbox.write(b"chat\n")
+        self.outbox.write_urgent(b"PONG\n")
+        self.assertEqual(self.taken(), b"")
+        self.outbox.release()
+        self.assertEqual(self.taken(), b"PONG\nchat\n")
+
+    def test_a_release_on_a_full_transport_waits_for_the_transport(self) -> None:
+        self.fill()
+        self.outbox.hold()
+        self.outbox.write(b"chat\n")
+        self.outbox.release()
+        self.assertEqual(self.outbox.size, 5)
+        self.ease()
+        self.assertEqual(self.taken()[FULL + 1 :], b"chat\n")
+
+    def test_a_transport_that_empties_does_not_end_a_hold(self) -> None:
+        self.fill()
+        self.outbox.hold()
+        self.outbox.write(b"chat\n")
+        self.ease()
+        self.assertEqual(self.outbox.size, 5)
+
+
+class FinishTests(OutboxCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.flushed = 0
+
+    def note(self) -> None:
+        self.flushed += 1
+
+    def test_with_nothing_waiting_it_is_flushed_at_once(self) -> None:
+        self.outbox.finish(self.note)
+        self.assertEqual(self.flushed, 1)
+
+    def test_what_waits_goes_first(self) -> None:
+        self.fill()
+        self.outbox.write(b"last\n")
+        self.outbox.finish(self.note)
+        self.assertEqual(self.flushed, 0)
+        self.ease()
+        self.assertEqual(self.flushed, 1)
+        self.assertEqual(self.taken()[FULL + 1 :], b"last\n")
+
+    def test_nothing_more_is_taken(self) -> None:
+        self.fill()
+        self.outbox.write(b"last\n")
+        self.outbox.finish(self.note)
+        self.outbox.write(b"too late\n")
+        self.outbox.write_urgent(b"too late as well\n")
+        self.ease()
+        self.assertEqual(self.taken()[FULL + 1 :], b"last\n")
+
+    def test_it_ends_a_hold(self) -> None:
+        self.outbox.hold()
+        self.outbox.write(b"last\n")
+        self.outbox.finish(self.note)
+        self.assertEqual(self.taken(), b"last\n")
+        self.assertEqual(self.flushed, 1)
+
+
+class LimitTests(OutboxCase):
+    def test_at_the_limit_nothing_happens(self) -> None:
+        self.fill()
+        self.outbox.write(bytes(self.limit))
+        self.assertEqual(self.outbox.size, self.limit)
+        self.assertEqual(self.overruns, 0)
+
+    def test_one_byte_more_is_an_overrun(self) -> None:
+        self.fill()
+        self.outbox.write(bytes(self.limit))
+        self.outbox.write(b"\n")
+        self.assertEqual(self.overruns, 1)
+
+    def test_urgent_lines_count_too(self) -> None:
+        self.fill()
+        self.outbox.write(bytes(self.limit))
+        self.outbox.write_urgent(b"\n")
+        self.assertEqual(self.overruns, 1)
+
+    def test_lines_that_have_left_do_not_count(self) -> None:
+        for _ in range(3):
+            self.fill()
+            self.outbox.write(bytes(self.limit))
+            self.ease()
+        self.assertEqual(self.overruns, 0)
+
+
+class StallTests(OutboxCase):
+    def test_a_far_end_that_takes_nothing_for_too_long_is_an_overrun(self) -> None:
+        self.fill()
+        self.clock.advance(9.999)
+        self.assertEqual(self.overruns, 0)
+        self.clock.advance(0.001)
+        self.assertEqual(self.overruns, 1)
+
+    def test_what_the_transport_has_room_for_is_no_stall(self) -> None:
+        self.transport.stuck = True
+        self.outbox.write(bytes(FULL))
+        self.clock.advance(1000)
+        self.assertEqual(self.overruns, 0)
+
+    def test_a_transport_that_has_emptied_does_not_stall(self) -> None:
+        self.fill()
+        self.clock.advance(9)
+        self.ease()
+        self.clock.advance(1000)
+        self.assertEqual(self.overruns, 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_second_stall_is_timed_from_its_own_start(self) -> None:
+        self.fill()
+        self.clock.advance(5)
+        self.ease()
+        self.fill()
+        self.clock.advance(9.999)
+        self.assertEqual(self.overruns, 0)
+        self.clock.advance(0.001)
+        self.assertEqual(self.overruns, 1)
+
+
+class BacklogTests(OutboxCase):
+    limit = 10 * FULL
+
+    def test_a_backlog_leaves_in_batches_as_the_transport_takes_them(self) -> None:
+        self.fill()
+        line = bytes(FULL // 2)
+        for _ in range(8):
+            self.outbox.write(line)
+        self.assertEqual(self.outbox.size, 4 * FULL)
+        self.transport.take()
+        self.assertEqual(self.outbox.size, 2 * FULL)
+        self.assertEqual(len(self.transport.waiting), 2 * FULL)
+        self.transport.take()
+        self.transport.take()
+        self.assertEqual(self.outbox.size, 0)
+        self.assertEqual(self.eased, [2 * FULL, 0])
+        self.assertEqual(len(self.taken()), 5 * FULL + 1)
+
+    def test_progress_starts_the_time_again(self) -> None:
+        self.fill()
+        for _ in range(6):
+            self.outbox.write(bytes(FULL // 2))
+        self.clock.advance(9)
+        self.transport.take()
+        self.assertTrue(self.transport.waiting)
+        self.clock.advance(9.999)
+        self.assertEqual(self.overruns, 0)
+        self.clock.advance(0.001)
+        self.assertEqual(self.overruns, 1)
+
+
+class CloseTests(OutboxCase):
+    def test_drops_what_waits_and_stops_the_clock(self) -> None:
+        self.fill()
+        self.outbox.write(b"chat\n")
+        self.outbox.close()
+        self.assertEqual(self.outbox.size, 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.ease()
+        self.assertEqual(self.taken(), bytes(FULL + 1))
+
+    def test_takes_nothing_more(self) -> None:
+        self.outbox.close()
+        self.outbox.write(b"chat\n")
+        self.outbox.write_urgent(b"PONG\n")
+        self.assertEqual(self.taken(), b"")
+        self.assertEqual(self.outbox.size, 0)
+
+    def test_takes_nothing_more_on_a_full_transport(self) -> None:
+        self.fill()
+        self.outbox.close()
+        self.outbox.write(bytes(self.limit + 1))
+        self.assertEqual((self.outbox.size, self.overruns), (0, 0))
+
+    def test_a_connection_that_is_gone_closes_it(self) -> None:
+        self.fill()
+        self.outbox.write(b"chat\n")
+        self.outbox.stopProducing()
+        self.assertEqual(self.outbox.size, 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_twice_is_once(self) -> None:
+        self.outbox.close()
+        self.outbox.close()
+
+    def test_a_transport_that_fills_afterwards_starts_no_clock(self) -> None:
+        self.outbox.close()
+        self.outbox.pauseProducing()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class OverrunThatClosesTests(OutboxCase):
+    def overrun(self) -> None:
+        super().overrun()
+        self.outbox.close()
+
+    def test_it_is_told_once_and_nothing_is_kept(self) -> None:
+        self.fill()
+        for _ in range(3):
+            self.outbox.write(bytes(self.limit + 1))
+        self.assertEqual((self.outbox.size, self.overruns), (0, 1))

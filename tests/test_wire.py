@@ -1,0 +1,589 @@
+"""The grammar of ``mesh/1``: each line to its value, each value to its line."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields, is_dataclass
+from typing import get_args
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from meshproto import wire
+from meshproto.address import PeerAddress
+from meshproto.errors import LocalProtocolError, RemoteProtocolError
+from meshproto.wire import (
+    Blank,
+    Chat,
+    Hello,
+    Mesh1,
+    Message,
+    PeerList,
+    Ping,
+    Pong,
+    Refusal,
+    RequestPeers,
+    check_id,
+    check_name,
+)
+from tests.test_address import ADDRESSES
+
+WJ = "\u2060"
+RESERVED = (
+    "PING",
+    "PONG",
+    "REQUEST_PEERS",
+    "PEERS",
+    "BYTES",
+    "DUPLICATE",
+    "MAX_PEERS",
+)
+COMMANDS = ("PING", "PONG", "REQUEST_PEERS", "PEERS:", "PEERS:a:1", "BYTES:", "BYTES:3")
+#: What the original trims from a line before it looks at it.
+GO_SPACES = (
+    "\t\v\f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008"
+    "\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+
+IDS = st.text(st.characters(codec="ascii", exclude_characters=": "), max_size=66)
+#: Any text of one line that UTF-8 can hold.
+LINES = st.text(
+    st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1, max_size=200
+)
+COMMAND_LIKE = st.builds(
+    "".join,
+    st.tuples(
+        st.sampled_from(["", WJ, WJ + WJ, " ", "\t", "\xa0", "\u3000", "x"]),
+        st.sampled_from(COMMANDS),
+        st.sampled_from(["", " ", WJ, "\v", "x", ":"]),
+    ),
+)
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_categories=("C", "Z")),
+    min_size=1,
+    max_size=64,
+).filter(str.isprintable)
+HELLOS = st.builds(
+    Hello,
+    st.from_regex(r"[!-9;-~]{1,64}", fullmatch=True).filter(
+        lambda id: id not in RESERVED
+    ),
+    NAMES,
+)
+
+
+def addresses(*texts: str) -> tuple[PeerAddress, ...]:
+    return tuple(PeerAddress.parse(text) for text in texts)
+
+
+class WireTestCase(SynchronousTestCase):
+    """A codec with the standard limits."""
+
+    codec = Mesh1()
+
+    def sent(self, message: Message) -> bytes:
+        """The line of a message, as it is when its line end has been taken off."""
+        line = self.codec.encode(message)
+        self.assertEqual(line[-1:], b"\n")
+        self.assertNotIn(b"\n", line[:-1])
+        self.assertNotIn(b"\r", line)
+        return line[:-1]
+
+
+class LimitTests(SynchronousTestCase):
+    """The numbers of the protocol."""
+
+    def test_numbers(self) -> None:
+        self.assertEqual(wire.MAX_LINE, 16_384)
+        self.assertEqual(wire.MAX_HANDSHAKE_LINE, 512)
+        self.assertEqual((wire.MAX_ID, wire.MAX_NAME), (64, 64))
+        self.assertEqual(wire.MAX_ADDRESSES, 100)
+        self.assertEqual(wire.DELIMITER, b"\n")
+        self.assertEqual(wire.WORD_JOINER, WJ)
+
+    def test_the_longest_hello_is_a_handshake_line(self) -> None:
+        longest = Mesh1().encode(Hello("i" * 64, "\N{GRINNING FACE}" * 64))
+        self.assertEqual(len(longest.rstrip(b"\n")), wire.MAX_HELLO)
+        self.assertLessEqual(wire.MAX_HELLO, wire.MAX_HANDSHAKE_LINE)
+
+    def test_messages_are_frozen_values(self) -> None:
+        for kind in get_args(Message):
+            if isinstance(kind, type) and is_dataclass(kind):
+                for field in fields(kind):
+                    with self.assertRaises(FrozenInstanceError):
+                        setattr(object.__new__(kind), field.name, None)
+        self.assertEqual(Chat("a"), Chat("a"))
+        self.assertEqual(Ping(), Ping())
+        self.assertNotEqual(Ping(), Pong())
+
+
+class HelloTests(SynchronousTestCase):
+    """Which IDs and names there are."""
+
+    def test_ids(self) -> None:
+        for id in ("a", "!", "~", "9", ";", "peer-8001", "x" * 64, "ping", "PINGS"):
+            check_id(id)
+            self.assertEqual(Hello(id, "n").id, id)
+
+    def test_bad_ids(self) -> None:
+        for id in (
+            "",
+            "x" * 65,
+            "a b",
+            " a",
+            "a ",
+            "a:b",
+            ":",
+            "a\n",
+            "\x00",
+            "\x1f",
+            "\x7f",
+            "é",
+            "\u2060a",
+        ):
+            error = self.assertRaises(ValueError, check_id, id)
+            self.assertIn("1 to 64 printable ASCII", str(error))
+            self.assertRaises(ValueError, Hello, id, "n")
+
+    def test_words_of_the_protocol_are_no_ids(self) -> None:
+        for word in RESERVED:
+            error = self.assertRaises(ValueError, check_id, word)
+            self.assertIn(f"{word} is a word of the protocol", str(error))
+            self.assertRaises(ValueError, Hello, word, "n")
+            check_id(word.lower())
+            check_id(word + "-1")
+            check_name(word)
+
+    def test_names(self) -> None:
+        for name in (
+            "a",
+            "x" * 64,
+            "\N{GRINNING FACE}" * 64,
+            "Ann Lee",
+            "a:b",
+            "Zoë",
+            "太郎",
+        ):
+            check_name(name)
+            self.assertEqual(Hello("i", name).name, name)
+
+    def test_bad_names(self) -> None:
+        for name in (
+            "",
+            "x" * 65,
+            " a",
+            "a ",
+            " ",
+            "a\tb",
+            "a\nb",
+            "\x1b[31m",
+            "\x7f",
+            "\x9b",
+            "\u202e",
+            "\u2066",
+            "\u2028",
+            "\u200b",
+            WJ,
+            "\ud800",
+        ):
+            self.assertRaises(ValueError, check_name, name)
+            self.assertRaises(ValueError, Hello, "i", name)
+
+
+class GreetingTests(WireTestCase):
+    """A dialler's first line."""
+
+    def refuses(self, line: bytes, reason: str) -> None:
+        for decode in (self.codec.decode_greeting, self.codec.decode_answer):
+            error = self.assertRaises(RemoteProtocolError, decode, line)
+            self.assertIn(reason, str(error))
+
+    def test_id_and_name(self) -> None:
+        for line, id, name in (
+            (b"bob:Bob", "bob", "Bob"),
+            (b"bob:Bob Ross", "bob", "Bob Ross"),
+            (b"bob:a:b:c", "bob", "a:b:c"),
+            (b"bob::", "bob", ":"),
+            ("bob:Zoë".encode(), "bob", "Zoë"),
+            (b"bob:PING", "bob", "PING"),
+        ):
+            self.assertEqual(self.codec.decode_greeting(line), Hello(id, name))
+
+    def test_without_a_name_the_id_is_the_name(self) -> None:
+        for line in (b"bob", b"bob:", b"bob: ", b"bob:   "):
+            self.assertEqual(self.codec.decode_greeting(line), Hello("bob", "bob"))
+
+    def test_spaces_round_a_name_are_no_part_of_it(self) -> None:
+        self.assertEqual(
+            self.codec.decode_greeting(b"bob:  Bob Ross "), Hello("bob", "Bob Ross")
+        )
+        padded = b"bob: " + b"x" * 64 + b" "
+        self.assertEqual(self.codec.decode_greeting(padded), Hello("bob", "x" * 64))
+
+    def test_lengths(self) -> None:
+        self.assertEqual(
+            self.codec.decode_greeting(b"i" * 64 + b":" + b"n" * 64),
+            Hello("i" * 64, "n" * 64),
+        )
+        self.refuses(b"i" * 65 + b":n", "bad handshake: an ID is 1 to 64")
+        self.refuses(b"i:" + b"n" * 65, "bad handshake: a name is 1 to 64")
+        self.refuses(b"i" * 65, "bad handshake: an ID is 1 to 64")
+
+    def test_empty_id(self) -> None:
+        for line in (b"", b":", b":bob", b" :bob"):
+            self.refuses(line, "an ID is")
+
+    def test_reserved_words(self) -> None:
+        for word in RESERVED:
+            self.refuses(f"{word}:bob".encode(), "a word of the protocol")
+        for word in ("PING", "PONG", "REQUEST_PEERS", "PEERS", "BYTES"):
+            self.refuses(word.encode(), "a word of the protocol")
+
+    def test_not_utf8(self) -> None:
+        for line in (b"\xff", b"bob:\xff", b"bob:\xc3", b"bob:\xed\xa0\x80"):
+            self.refuses(line, "not UTF-8")
+
+    def test_other_protocols(self) -> None:
+        for line in (
+            b"GET / HTTP/1.1\r",
+            b"GET / HTTP/1.1",
+            b"OPTIONS * HTTP/1.0",
+            b"PRI * HTTP/2.0",
+            b"HELP ME",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(32)),
+            b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03",
+            b"\x05\x01\x00",
+            b"SSH-2.0-OpenSSH_9.6 Debian",
+        ):
+            self.refuses(line, "handshake")
+
+    def test_control_characters_in_a_name(self) -> None:
+        for name in ("\x1b[2J", "a\x00", "a\rb", "\u202eabc", "a\x85"):
+            self.refuses(b"bob:" + name.encode(), "printable")
+
+    def test_the_carriage_return_is_not_the_codecs_to_take_off(self) -> None:
+        """Whoever splits the lines takes their ends off, in full."""
+        self.refuses(b"bob:Bob\r", "printable")
+        self.refuses(b"bob\r", "printable")
+
+    def test_the_reason_does_not_quote_the_peer(self) -> None:
+        error = self.assertRaises(
+            RemoteProtocolError, self.codec.decode_greeting, b"evil \x1b[2J:x"
+        )
+        self.assertNotIn("evil", str(error))
+        self.assertTrue(str(error).isprintable())
+
+    def test_a_refusal_is_no_greeting(self) -> None:
+        for refusal in Refusal:
+            self.assertRaises(
+                RemoteProtocolError,
+                self.codec.decode_greeting,
+                refusal.value.encode(),
+            )
+
+    @given(st.one_of(st.binary(), LINES.map(str.encode)))
+    def test_any_bytes_are_a_hello_or_a_remote_error(self, line: bytes) -> None:
+        try:
+            hello = self.codec.decode_greeting(line)
+        except RemoteProtocolError as error:
+            self.assertTrue(str(error).isprintable())
+            return
+        self.assertTrue(hello.name.isprintable())
+        self.assertEqual(self.codec.decode_greeting(self.sent(hello)), hello)
+
+    @given(IDS)
+    def test_the_id_alone_decides_when_there_is_no_name(self, id: str) -> None:
+        """The check of a setting and the check of a line agree."""
+        try:
+            check_id(id)
+        except ValueError:
+            self.refuses(id.encode(), "bad handshake")
+        else:
+            self.assertEqual(self.codec.decode_greeting(id.encode()), Hello(id, id))
+
+    @given(HELLOS)
+    def test_round_trip(self, hello: Hello) -> None:
+        self.assertEqual(self.codec.decode_greeting(self.sent(hello)), hello)
+        self.assertEqual(self.codec.decode_answer(self.sent(hello)), hello)
+
+
+class AnswerTests(WireTestCase):
+    """A listener's first line."""
+
+    def test_welcome(self) -> None:
+        self.assertEqual(self.codec.decode_answer(b"bob:Bob"), Hello("bob", "Bob"))
+        self.assertEqual(self.codec.decode_answer(b"bob"), Hello("bob", "bob"))
+
+    def test_refusals(self) -> None:
+        for refusal, line in (
+            (Refusal.DUPLICATE, b"DUPLICATE"),
+            (Refusal.MAX_PEERS, b"MAX_PEERS"),
+        ):
+            self.assertIs(self.codec.decode_answer(line), refusal)
+            self.assertEqual(self.codec.encode(refusal), line + b"\n")
+
+    def test_nearly_a_refusal(self) -> None:
+        for line in (b"DUPLICATE:", b"DUPLICATE ", b" MAX_PEERS", b"MAX_PEERS:x"):
+            self.assertRaises(RemoteProtocolError, self.codec.decode_answer, line)
+
+    @given(st.binary())
+    def test_any_bytes_are_an_answer_or_a_remote_error(self, line: bytes) -> None:
+        try:
+            answer = self.codec.decode_answer(line)
+        except RemoteProtocolError:
+            return
+        self.assertIsInstance(answer, (Hello, Refusal))
+
+
+class DecodeTests(WireTestCase):
+    """The lines after the handshake."""
+
+    def test_commands(self) -> None:
+        for line, message in (
+            (b"PING", Ping()),
+            (b"PONG", Pong()),
+            (b"REQUEST_PEERS", RequestPeers()),
+            (b"", Blank()),
+        ):
+            self.assertEqual(self.codec.decode(line), message)
+            self.assertEqual(self.codec.encode(message), line + b"\n")
+
+    def test_everything_else_is_chat(self) -> None:
+        for text in (
+            "hello",
+            " ",
+            "  indented",
+            "ping",
+            "PING ",
+            " PING",
+            "PING\r",
+            "PINGPONG",
+            "REQUEST_PEERS:",
+            "REQUEST_PEER",
+            "PEERS",
+            " PEERS:a:1",
+            "peers:a:1",
+            "BYTES:3",
+            "DUPLICATE",
+            "MAX_PEERS",
+            "bob:Bob",
+            "HELLO 2 mesh/2",
+            "\x00\x1b",
+            "a\rb",
+        ):
+            self.assertEqual(self.codec.decode(text.encode()), Chat(text))
+
+    def test_chat_that_is_not_utf8_has_replacement_characters(self) -> None:
+        for line, text in (
+            (b"caf\xe9", "caf\ufffd"),
+            (b"\xff\xfe", "\ufffd\ufffd"),
+            (b"PING\xff", "PING\ufffd"),
+        ):
+            self.assertEqual(self.codec.decode(line), Chat(text))
+
+    def test_one_leading_word_joiner_is_taken_off(self) -> None:
+        for text, expected in (
+            (WJ + "PING", "PING"),
+            (WJ + WJ + "PING", WJ + "PING"),
+            (WJ + "PEERS:a:1", "PEERS:a:1"),
+            (WJ, ""),
+            (WJ + WJ, WJ),
+            ("a" + WJ, "a" + WJ),
+            (" " + WJ + "a", " " + WJ + "a"),
+        ):
+            self.assertEqual(self.codec.decode(text.encode()), Chat(expected))
+
+    @given(
+        st.one_of(
+            st.binary(),
+            st.binary().map(lambda tail: b"PEERS:" + tail),
+            COMMAND_LIKE.map(str.encode),
+        )
+    )
+    def test_never_raises(self, line: bytes) -> None:
+        message = self.codec.decode(line)
+        self.assertIsInstance(message, get_args(Message))
+        self.assertNotIsInstance(message, (Hello, Refusal))
+
+
+class PeerListTests(WireTestCase):
+    """``PEERS:``, of which the good entries are used."""
+
+    def test_addresses_in_their_order(self) -> None:
+        line = b"PEERS:10.0.0.2:8001,[2001:db8::1]:8002,localhost:8003"
+        told = PeerList(
+            addresses("10.0.0.2:8001", "[2001:db8::1]:8002", "localhost:8003")
+        )
+        self.assertEqual(self.codec.decode(line), told)
+        self.assertEqual(self.codec.encode(told), line + b"\n")
+
+    def test_empty(self) -> None:
+        self.assertEqual(self.codec.decode(b"PEERS:"), PeerList(()))
+        self.assertEqual(self.codec.encode(PeerList(())), b"PEERS:\n")
+
+    def test_spaces_round_entries(self) -> None:
+        self.assertEqual(
+            self.codec.decode(b"PEERS: a:1 , b:2\r"), PeerList(addresses("a:1", "b:2"))
+        )
+
+    def test_bad_entries_are_skipped_and_counted(self) -> None:
+        for entry in (
+            b"",
+            b"c",
+            b"c:",
+            b":8001",
+            b"c:0",
+            b"c:65536",
+            b"c:http",
+            b"::1:8001",
+            b"\xff:8001",
+            b"c d:8001",
+            b"peer-8001",
+            b"0x7f000001:8001",
+        ):
+            self.assertEqual(
+                self.codec.decode(b"PEERS:a:1," + entry + b",b:65535"),
+                PeerList(addresses("a:1", "b:65535"), skipped=1),
+                entry,
+            )
+
+    def test_only_bad_entries(self) -> None:
+        self.assertEqual(self.codec.decode(b"PEERS:,"), PeerList((), skipped=2))
+        self.assertEqual(self.codec.decode(b"PEERS:x"), PeerList((), skipped=1))
+
+    def test_the_count_of_skipped_entries_is_not_sent(self) -> None:
+        told = PeerList(addresses("a:1"), skipped=3)
+        self.assertEqual(self.codec.encode(told), b"PEERS:a:1\n")
+
+    def test_number_of_addresses(self) -> None:
+        """A hundred are taken; what is beyond is counted, not read."""
+        hundred = [f"10.0.0.1:{port}" for port in range(1, 101)]
+        line = "PEERS:" + ",".join(hundred)
+        self.assertEqual(
+            self.codec.decode(line.encode()), PeerList(addresses(*hundred))
+        )
+        self.assertEqual(
+            self.codec.decode(f"{line},b:2".encode()),
+            PeerList(addresses(*hundred), skipped=1),
+        )
+
+    def test_bad_entries_take_their_place_among_the_hundred(self) -> None:
+        line = "PEERS:" + ",".join(["?"] * 99 + ["a:1", "b:2"])
+        self.assertEqual(
+            self.codec.decode(line.encode()),
+            PeerList(addresses("a:1"), skipped=100),
+        )
+
+    def test_another_limit(self) -> None:
+        codec = Mesh1(max_addresses=2)
+        self.assertEqual(
+            codec.decode(b"PEERS:a:1,b:2"), PeerList(addresses("a:1", "b:2"))
+        )
+        self.assertEqual(
+            codec.decode(b"PEERS:a:1,b:2,c:3"),
+            PeerList(addresses("a:1", "b:2"), skipped=1),
+        )
+
+    @given(st.lists(ADDRESSES, max_size=100))
+    def test_round_trip(self, told: list[PeerAddress]) -> None:
+        message = PeerList(tuple(told))
+        self.assertEqual(self.codec.decode(self.sent(message)), message)
+
+
+class ChatTests(WireTestCase):
+    """Any single line of text arrives as it was sent."""
+
+    def refuses(self, text: str, reason: str) -> None:
+        error = self.assertRaises(LocalProtocolError, self.codec.encode, Chat(text))
+        self.assertIn(reason, str(error))
+
+    def test_plain_text_goes_as_it_is(self) -> None:
+        for text in ("hello", " padded ", " ", "ping", "PINGS", "/quit", "Zoë", "\t"):
+            self.assertEqual(self.sent(Chat(text)), text.encode())
+
+    def test_words_that_are_no_commands_to_anyone_go_as_they_are(self) -> None:
+        for text in ("DUPLICATE", "MAX_PEERS", "PEERS", "A PING", "x PEERS:", "PING:"):
+            self.assertEqual(self.sent(Chat(text)), text.encode())
+
+    def test_what_looks_like_a_command_is_marked(self) -> None:
+        for text in COMMANDS:
+            self.assertEqual(self.sent(Chat(text)), (WJ + text).encode())
+
+    def test_a_padded_command_is_marked(self) -> None:
+        """The original trims before it looks."""
+        for space in GO_SPACES:
+            for command in COMMANDS:
+                for text in (space + command, space + command + space * 2):
+                    self.assertEqual(self.sent(Chat(text)), (WJ + text).encode())
+            for command in ("PING", "PONG", "REQUEST_PEERS"):
+                text = command + space
+                self.assertEqual(self.sent(Chat(text)), (WJ + text).encode())
+
+    def test_a_leading_word_joiner_is_marked_too(self) -> None:
+        for text in (WJ, WJ + "a", WJ + WJ + "a", WJ + "PING"):
+            self.assertEqual(self.sent(Chat(text)), (WJ + text).encode())
+        self.assertEqual(self.sent(Chat("a" + WJ)), ("a" + WJ).encode())
+
+    def test_empty(self) -> None:
+        self.refuses("", "cannot be empty")
+
+    def test_line_breaks(self) -> None:
+        for text in ("\n", "a\nb", "a\n", "\na", "\r", "a\r", "a\rb", "a\r\nb"):
+            self.refuses(text, "no line breaks")
+
+    def test_other_separators_are_no_line_breaks_on_the_wire(self) -> None:
+        for text in ("a\vb", "a\fb", "a\x1cb", "a\x85b", "a\u2028b", "a\x00b"):
+            self.assertEqual(self.codec.decode(self.sent(Chat(text))), Chat(text))
+
+    def test_lone_surrogates(self) -> None:
+        self.refuses("\ud800", "no lone surrogates")
+        self.refuses("PING \udfff", "no lone surrogates")
+
+    def test_length(self) -> None:
+        """The limit counts bytes, the line end not among them."""
+        self.assertEqual(len(self.sent(Chat("x" * 16_384))), 16_384)
+        self.refuses("x" * 16_385, "at most 16384 bytes, this one has 16385")
+        self.assertEqual(len(self.sent(Chat("é" * 8_192))), 16_384)
+        self.refuses("é" * 8_192 + "x", "this one has 16385")
+
+    def test_the_mark_counts(self) -> None:
+        text = "PEERS:" + "x" * (16_384 - len("PEERS:") - len(WJ.encode()))
+        self.assertEqual(len(self.sent(Chat(text))), 16_384)
+        self.refuses(text + "x", "this one has 16385")
+
+    def test_another_limit(self) -> None:
+        codec = Mesh1(max_line=400)
+        self.assertEqual(codec.encode(Chat("x" * 400)), b"x" * 400 + b"\n")
+        self.assertRaises(LocalProtocolError, codec.encode, Chat("x" * 401))
+
+    @given(st.one_of(LINES, COMMAND_LIKE))
+    @example(WJ)
+    @example(" PING ")
+    @example("\x1cPING")
+    @example("PEERS:")
+    def test_round_trip(self, text: str) -> None:
+        self.assertEqual(self.codec.decode(self.sent(Chat(text))), Chat(text))
+
+    @given(st.one_of(LINES, COMMAND_LIKE))
+    def test_the_original_takes_it_for_chat(self, text: str) -> None:
+        """No line of chat is a command to a program that trims before it looks."""
+        seen = self.sent(Chat(text)).decode().strip(GO_SPACES + "\r\n")
+        self.assertNotIn(seen, ("PING", "PONG", "REQUEST_PEERS"))
+        self.assertFalse(seen.startswith(("PEERS:", "BYTES:")))
+
+    @given(st.text(st.characters()))
+    def test_sent_as_one_line_or_refused(self, text: str) -> None:
+        try:
+            line = self.codec.encode(Chat(text))
+        except LocalProtocolError:
+            return
+        self.assertEqual(line.count(b"\n"), 1)
+        self.assertEqual(self.codec.decode(line[:-1]), Chat(text))
+
+
+class BlankTests(WireTestCase):
+    """An empty line says nothing."""
+
+    def test_both_ways(self) -> None:
+        self.assertEqual(self.codec.decode(b""), Blank())
+        self.assertEqual(self.codec.encode(Blank()), b"\n")
