@@ -129,7 +129,7 @@ class PeerAddress:
         wrong with it.
         """
         host, colon, port = text.rpartition(":")
-        if not colon:
+        if not colon or text.endswith("]"):
             raise AddressError(f"{text!r} has no port: write host:port")
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]

@@ -227,7 +227,7 @@ class PeerAddressTests(SynchronousTestCase):
             ("localhost:65536", "not between 1 and 65535"),
             ("::1:8001", "needs brackets"),
             ("a:b:8001", "needs brackets"),
-            ("[::1]", "needs brackets"),
+            ("[::1]", "has no port"),
             ("[]:8001", "no IPv6 address in its brackets"),
             ("[localhost]:8001", "no IPv6 address in its brackets"),
             ("[10.0.0.1]:8001", "no IPv6 address in its brackets"),
