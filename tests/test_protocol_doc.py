@@ -367,7 +367,7 @@ STAGE: dict[str, Callable[..., None]] = {
     r"# (?P<who>\w+) dials (?P<whom>\w+)(?:: link (?P<number>\d))?": Play.dials,
     r"# (?P<who>\w+) dials itself through a port forward": Play.dials_itself,
     r"# (?P<who>\w+) dials (?P<address>[\d.]+:\d+), which refuses": Play.refuses,
-    r"# (?P<seconds>\d+) seconds pass": Play.passes,
+    r"# (?P<seconds>[\d.]+) seconds pass": Play.passes,
     r"# (?P<who>\w+) stops": Play.stops,
     r"# (?P<who>\w+) (?P<how>closes|half-closes|cuts)(?: link (?P<number>\d))?": (
         Play.closes
@@ -423,6 +423,8 @@ class TranscriptTests(SynchronousTestCase):
                 "max-peers",
                 "nonsense",
                 "original",
+                "original-both",
+                "original-mute",
                 "peer-exchange",
                 "ping",
                 "same-id",
@@ -485,3 +487,11 @@ class TranscriptTests(SynchronousTestCase):
     def test_original(self) -> None:
         """A node that behaves as the original program does."""
         self.play("original", "alice")
+
+    def test_original_both(self) -> None:
+        """Both dial at once, and one of them is an original."""
+        self.play("original-both", "alice")
+
+    def test_original_mute(self) -> None:
+        """An original that has forgotten us comes back."""
+        self.play("original-mute", "alice")

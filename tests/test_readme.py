@@ -23,7 +23,9 @@ from twisted.trial.unittest import SynchronousTestCase
 import meshproto
 from meshproto import NodeConfig
 from meshproto._chat import COMMANDS
+from meshproto._merger import GRACE_OF_LOSER, GRACE_OF_SURVIVOR
 from meshproto.config import MiB
+from meshproto.liveness import MUTE_AFTER
 from meshproto.render import TAGS
 from meshproto.usage import PromptOptions
 from tests.terminals import Terminal, environment, free_port, wait_until
@@ -243,6 +245,16 @@ class TableTests(SynchronousTestCase):
                 self.assertEqual(option, "--" + setting.replace("_", "-"))
         bounds = {name for name in defaults if isinstance(defaults[name], int | float)}
         self.assertEqual(shown, bounds - {"port"})
+
+    def test_fixed_limits(self) -> None:
+        """Bounds that are no setting stand there as they are in the code."""
+        shown = [
+            row[2]
+            for row in table_rows("limits.md")
+            if not names(row[1]) and row[2] != "Default"
+        ]
+        bounds = (MUTE_AFTER, GRACE_OF_LOSER, GRACE_OF_SURVIVOR)
+        self.assertEqual(shown, [shown_number(bound) for bound in bounds])
 
     def test_limits_names(self) -> None:
         """The names by which a bound is told are public ones."""

@@ -1,0 +1,250 @@
+"""Real daemons that find each other, lose each other and come back."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from tests.daemons import (
+    HAS_PROC_TCP,
+    NO_PROC_TCP,
+    PATIENCE,
+    Daemon,
+    DaemonTestCase,
+    Shape,
+    chain,
+    free_ports,
+    open_connections,
+    star,
+    tell,
+)
+
+#: Daemons that lose patience soon, with each other and not with the machine.
+QUICK = ("--maintenance-interval", 1, "--peer-timeout", 4, "--discovery-interval", 2)
+
+
+class MeshTestCase(DaemonTestCase):
+    """Daemons that are to be a full mesh."""
+
+    if not HAS_PROC_TCP:
+        skip = NO_PROC_TCP
+
+    def check_calm(self, daemons: Sequence[Daemon]) -> None:
+        """Nobody came twice or went, on the way to the mesh."""
+        for daemon in daemons:
+            self.assertEqual(daemon.logged("[NETWORK] "), len(daemons) - 1, daemon.raw)
+            self.assertEqual(daemon.logged("[MAINTENANCE]"), 0, daemon.raw)
+
+
+class FormationTests(MeshTestCase):
+    """All are started at the same instant, with the settings they come with."""
+
+    def form(self, size: int, shape: Shape, *options: object) -> list[Daemon]:
+        began = time.monotonic()
+        daemons = self.fleet.mesh(size, shape, *options)
+        launched = time.monotonic()
+        listening = self.fleet.until_listening(*daemons)
+        full = self.fleet.until_full(daemons)
+        tell(
+            f"{shape.__name__} of {size}: launched in {launched - began:.2f} s, all "
+            f"listen at {listening - began:.2f} s, full mesh at {full - began:.2f} s"
+        )
+        self.check_calm(daemons)
+        return daemons
+
+    def test_chain_of_3(self) -> None:
+        self.form(3, chain)
+
+    def test_star_of_3(self) -> None:
+        self.form(3, star)
+
+    def test_chain_of_5(self) -> None:
+        self.form(5, chain)
+
+    def test_star_of_5(self) -> None:
+        self.form(5, star)
+
+    def test_chain_of_20(self) -> None:
+        self.form(20, chain)
+
+    def test_star_of_20(self) -> None:
+        self.form(20, star)
+
+    def test_no_round_needed(self) -> None:
+        """The rounds of discovery and maintenance have no part in it."""
+        hour = 3600
+        options = ["--discovery-interval", hour, "--maintenance-interval", hour]
+        self.form(5, chain, *options, "--peer-timeout", 2 * hour)
+
+    def test_everybody_knows_everybody(self) -> None:
+        """Each is given the addresses of all, its own too."""
+
+        def everybody(ports: Sequence[int], number: int) -> Sequence[int]:
+            return ports
+
+        self.form(4, everybody)
+
+    def test_joining_one_by_one(self) -> None:
+        """A mesh is full again after each that comes, wherever it joins."""
+        daemons: list[Daemon] = []
+        for number in range(4):
+            bootstrap = [daemons[-1].port] if daemons else []
+            daemons.append(self.fleet.start(f"n{number}", bootstrap=bootstrap))
+            self.fleet.until_full(daemons)
+        self.check_calm(daemons)
+
+
+class ReturnTests(MeshTestCase):
+    """What was lost comes back by itself."""
+
+    def restart(self, daemon: Daemon, bootstrap: Sequence[int] = ()) -> Daemon:
+        return self.fleet.launch(daemon.name, port=daemon.port, bootstrap=bootstrap)
+
+    def rejoin(self, lost: int) -> None:
+        ports = free_ports(3)
+        daemons = self.fleet.mesh(3, star)
+        self.fleet.until_full(daemons)
+        ports = [each.port for each in daemons]
+        daemons[lost].kill()
+        began = time.monotonic()
+        bootstrap = star(ports, lost)
+        daemons[lost] = self.restart(daemons[lost], bootstrap)
+        listening = self.fleet.until_listening(daemons[lost])
+        full = self.fleet.until_full(daemons)
+        tell(
+            f"kill -9 and restart of n{lost}: listens again at "
+            f"{listening - began:.2f} s, full mesh at {full - began:.2f} s"
+        )
+
+    def test_member_killed(self) -> None:
+        """It is started again under the same port."""
+        self.rejoin(2)
+
+    def test_first_node_killed(self) -> None:
+        """It was told of nobody: the others come back to it."""
+        self.rejoin(0)
+
+    def test_killed_at_once(self) -> None:
+        """All but one are killed; the one that is left keeps their addresses."""
+        daemons = self.fleet.mesh(4, star)
+        self.fleet.until_full(daemons)
+        for daemon in daemons[1:]:
+            daemon.kill()
+        daemons[1:] = [self.restart(daemon) for daemon in daemons[1:]]
+        self.fleet.until_full(daemons)
+
+    def test_frozen(self) -> None:
+        """A stopped process is dropped in time, and rejoins when it goes on."""
+        daemons = self.fleet.mesh(3, star, *QUICK)
+        self.fleet.until_full(daemons)
+        *awake, frozen = daemons
+        frozen.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        for daemon in awake:
+            self.fleet.until_logged(daemon, "Removed stale peer n2 (timeout)")
+        reaped = time.monotonic()
+        self.fleet.until_full(awake)
+        frozen.send_signal(signal.SIGCONT)
+        woken = time.monotonic()
+        full = self.fleet.until_full(daemons)
+        tell(
+            f"frozen with a peer timeout of 4 s: reaped after {reaped - began:.2f} s, "
+            f"full mesh {full - woken:.2f} s after it went on"
+        )
+        # Nobody else was suspected meanwhile.
+        for daemon, other in zip(awake, reversed(awake), strict=True):
+            self.assertNotIn(f"Removed stale peer {other.name}", daemon.raw)
+
+    def test_late_bootstrap(self) -> None:
+        """A daemon keeps trying the address that it was given."""
+        early, late = free_ports(2)
+        daemons = [self.fleet.start("early", port=early, bootstrap=[late])]
+        self.fleet.until_logged(
+            daemons[0],
+            f"[BOOTSTRAP] Failed to connect to seed node localhost:{late}: "
+            "connection refused (attempt 2",
+        )
+        daemons.append(self.fleet.start("late", port=late))
+        listening = time.monotonic()
+        full = self.fleet.until_full(daemons)
+        self.fleet.until_logged(
+            daemons[0], f"[BOOTSTRAP] Connected to seed node localhost:{late}"
+        )
+        tell(f"late bootstrap node: joined after {full - listening:.2f} s")
+
+    def test_broken_link(self) -> None:
+        """A link that the network resets is replaced, each time.
+
+        The daemons reach each other through port forwards only, which they
+        tell as their addresses.
+        """
+        ports = free_ports(2)
+        forwarders = [self.fleet.forwarder(port) for port in ports]
+        there, back = (f"127.0.0.1:{forwarder.port}" for forwarder in forwarders)
+        alice = self.fleet.start("alice", "--advertise", there, port=ports[0])
+        bob = self.fleet.start(
+            *("bob", "--advertise", back, "--bootstrap", there), port=ports[1]
+        )
+
+        def is_linked(losses: int) -> bool:
+            return (
+                (alice.peers, bob.peers) == (["bob"], ["alice"])
+                and alice.logged("bob disconnected (connection lost)") == losses
+                and bob.logged("alice disconnected (connection lost)") == losses
+                and open_connections(ports) == 1
+            )
+
+        self.fleet.until(partial(is_linked, 0), "link")
+        for losses in range(1, 6):
+            for forwarder in forwarders:
+                forwarder.reset()
+            began = time.monotonic()
+            healed = self.fleet.until(partial(is_linked, losses), "link")
+            tell(f"link reset: healed after {healed - began:.2f} s")
+
+
+class LeavingTests(MeshTestCase):
+    """Daemons that are told to end."""
+
+    def test_terminate(self) -> None:
+        """SIGTERM and SIGINT: the others hear of it at once, all is closed."""
+        daemons = self.fleet.mesh(3, chain)
+        self.fleet.until_full(daemons)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            leaving = daemons.pop()
+            leaving.send_signal(number)
+            # twistd ends by the signal that ended it.
+            self.assertIn(leaving.process.wait(PATIENCE), (0, -number))
+            self.fleet.until_full(daemons)
+            self.assertTrue(leaving.logged("Server Shut Down."), leaving.raw)
+            for daemon in daemons:
+                self.assertIn(
+                    f"[NETWORK] Peer {leaving.name} disconnected", daemon.lines
+                )
+
+    def test_flush(self) -> None:
+        """What is queued is sent before the connection is closed in order."""
+        alice = self.fleet.start("alice")
+        for port in free_ports(8):
+            self.fleet.greet(alice, f"peer-{port}:x{port}")
+        bob = self.fleet.greet(alice, "bob:bob")
+        asked = 20_000
+        bob.say("REQUEST_PEERS\n" * asked + "that is all\n")
+        self.fleet.until_logged(alice, "[bob] that is all")
+        alice.process.terminate()
+        self.fleet.until_logged(alice, "Received SIGTERM")
+        answers = bob.rest().decode().splitlines(keepends=True)
+        self.assertFalse(bob.was_reset)
+        self.assertEqual(len(answers), asked)
+        self.assertEqual(len(set(answers)), 1)
+        self.assertTrue(answers[0].startswith(f"PEERS:127.0.0.1:{alice.port},"))
+        self.assertTrue(answers[0].endswith("\n"))
+        alice.process.wait()
+
+    def test_same_folder(self) -> None:
+        """Several daemons run in one folder, and leave nothing there."""
+        daemons = self.fleet.mesh(2, star)
+        self.fleet.until_full(daemons)
+        self.assertEqual(list(self.fleet.home.iterdir()), [])

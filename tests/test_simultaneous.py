@@ -1,0 +1,183 @@
+"""Two nodes that dial each other at the same moment, over real sockets.
+
+Each round is a pair of new nodes.  The environment may ask for more of them
+than can be played every day; trial gives them the time that they need::
+
+    MESHPROTO_ROUNDS=2000 python -m twisted.trial tests.test_simultaneous
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.trial.unittest import TestCase
+
+from meshproto.config import NodeConfig
+from meshproto.events import ChatReceived, Event, PeerConnected, PeerDisconnected
+from meshproto.interfaces import IPeerLink
+from meshproto.node import MeshNode
+from meshproto.registry import Crossed, Verdict
+from meshproto.wire import Hello
+from tests.daemons import HAS_PROC_TCP, NO_PROC_TCP, PATIENCE, open_connections, tell
+
+reactor: Any = _reactor
+
+ROUNDS = int(os.environ.get("MESHPROTO_ROUNDS", "25"))
+#: Turns of the reactor between the two dials, one after the other: together, and
+#: at every stage of the other one's handshake.
+LAGS = (0, 0, 0, 1, 2)
+#: Lines that each side says at a time: little by little, or more at once than
+#: the connection takes; the bytes of every seventh, and the seconds between.
+BURSTS = (7, 7, 70, 140)
+LENGTH = 8_000
+PAUSE = 0.01
+#: Bursts that are said when the two links are one already.
+LAST_BURSTS = 5
+
+
+class Talker:
+    """A node that says numbered lines from the moment that it has a peer."""
+
+    def __init__(self, id: str, burst: int) -> None:
+        self._burst = burst
+        self.node = MeshNode(
+            NodeConfig(port=0, id=id, interface="127.0.0.1"), reactor=reactor
+        )
+        self.events: list[Event] = []
+        self.said: list[str] = []
+        self.crossings = 0
+        self._bursts = 0
+        self._last_burst: int | None = None
+        self.node.subscribe(self._event_emitted)
+        self._talk = LoopingCall(self._speak)
+        self._talk.clock = reactor
+        host: Any = self.node.host
+        judge = host.hello_received
+
+        def hello_received(link: IPeerLink, hello: Hello, confirmed: bool) -> Verdict:
+            verdict: Verdict = judge(link, hello, confirmed)
+            self.crossings += isinstance(verdict, Crossed)
+            return verdict
+
+        host.hello_received = hello_received
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has said all that it will."""
+        return bool(self.said) and not self._talk.running
+
+    def conclude(self) -> None:
+        """Say a little more, and then no more."""
+        self._last_burst = self._bursts + LAST_BURSTS
+
+    @property
+    def heard(self) -> list[str]:
+        return [each.text for each in self.events if isinstance(each, ChatReceived)]
+
+    @property
+    def news(self) -> list[str]:
+        """What was heard of peers coming and going."""
+        kinds = PeerConnected, PeerDisconnected
+        return [type(each).__name__ for each in self.events if isinstance(each, kinds)]
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.node.port}"
+
+    def _event_emitted(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, PeerConnected) and not self._talk.running:
+            self._talk.start(PAUSE)
+
+    def _speak(self) -> None:
+        for _ in range(self._burst):
+            number = len(self.said)
+            text = f"{self.node.id} says {number}"
+            if number % 7 == 0:
+                text = text.ljust(LENGTH, ".")
+            if not self.node.broadcast(text):
+                break
+            self.said.append(text)
+        self._bursts += 1
+        if self._bursts == self._last_burst or not self.node.peers():
+            self._talk.stop()
+
+
+class SimultaneousTests(TestCase):
+    """One link, one event on each side, every line once and in order."""
+
+    if not HAS_PROC_TCP:
+        skip = NO_PROC_TCP
+    timeout = max(50.0, 0.5 * ROUNDS)
+
+    async def until(self, is_so: Callable[[], bool], what: str) -> None:
+        deadline = reactor.seconds() + PATIENCE
+        while not is_so():
+            if reactor.seconds() > deadline:
+                self.fail(f"in {PATIENCE:g} s there was no {what}")
+            await deferLater(reactor, 0.002)
+
+    async def play(self, ids: tuple[str, str], lag: int, burst: int) -> int:
+        """One round; returns on how many sides the two dials crossed."""
+        sides = one, other = [Talker(id, burst) for id in ids]
+        try:
+            for side in sides:
+                await side.node.start()
+            dials: list[Deferred[Any]] = [one.node.connect(other.address)]
+            for _ in range(lag):
+                await deferLater(reactor, 0)
+            dials.append(other.node.connect(one.address))
+            found = await gatherResults(dials, consumeErrors=True)
+            self.assertEqual([peer.id for peer in found], [ids[1], ids[0]])
+
+            ports = [side.node.port for side in sides]
+            await self.until(lambda: open_connections(ports) == 1, "single link")
+            for side in sides:
+                side.conclude()
+            await self.until(lambda: all(each.is_done for each in sides), "last word")
+            await self.until(
+                lambda: len(one.heard + other.heard) >= len(one.said + other.said),
+                "last line",
+            )
+            self.assertEqual(open_connections(ports), 1)
+            self.assertEqual(one.heard, other.said)
+            self.assertEqual(other.heard, one.said)
+            for side in sides:
+                self.assertEqual(side.news, ["PeerConnected"])
+                self.assertEqual(len(side.node.peers()), 1)
+            if one.crossings and other.crossings:
+                # Both keep the link that the greater ID dialled.
+                directions = {
+                    side.node.id: side.node.peers()[0].direction.value for side in sides
+                }
+                self.assertEqual(
+                    directions, {max(ids): "outgoing", min(ids): "incoming"}
+                )
+        finally:
+            await gatherResults([side.node.stop() for side in sides])
+        for side, far in ((one, other), (other, one)):
+            self.assertEqual(side.news, ["PeerConnected", "PeerDisconnected"])
+            self.assertEqual(side.heard, far.said)
+        return one.crossings + other.crossings
+
+    async def test_rounds(self) -> None:
+        """Round after round, with the greater ID on either side."""
+        crossed: Counter[int] = Counter()
+        began = reactor.seconds()
+        for number in range(ROUNDS):
+            ids = ("adam", "zoe") if number % 2 else ("zoe", "adam")
+            lag, burst = LAGS[number % len(LAGS)], BURSTS[number % len(BURSTS)]
+            crossed[await self.play(ids, lag, burst)] += 1
+        tell(
+            f"{ROUNDS} rounds in {reactor.seconds() - began:.1f} s: the dials crossed "
+            f"on both sides in {crossed[2]}, on one in {crossed[1]}, "
+            f"on none in {crossed[0]}"
+        )
+        # Otherwise nothing has been shown.
+        self.assertGreater(crossed[2], 0)
