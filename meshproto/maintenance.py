@@ -90,12 +90,16 @@ class Maintenance:
             entry = silent.peer
             if self._registry.of_link(entry.link) is entry:
                 self._emit(PeerReaped(peer=entry.snapshot(), silent_for=silent.seconds))
-                entry.link.abort(CloseReason.TIMEOUT)
+                for link in entry.links():
+                    link.abort(CloseReason.TIMEOUT)
         for entry in sweep.alive:
             if self._registry.of_link(entry.link) is entry:
                 entry.link.send_urgent(Ping())
                 self._emit(PingSent(peer=entry.snapshot()))
 
     def _last_heard(self, entry: PeerEntry, now: float) -> float:
-        # A peer cannot be heard while we do not read what it says.
-        return entry.link.last_heard if entry.link.reading else now
+        links = entry.links()
+        if not all(link.reading for link in links):
+            # A peer cannot be heard while we do not read what it says.
+            return now
+        return max(link.last_heard for link in links)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import ssl
+import time
 
+from meshproto._merger import GRACE_OF_SURVIVOR
 from meshproto.wire import MAX_HANDSHAKE_LINE, MAX_LINE
 from tests.daemons import (
     HAS_PROC_TCP,
@@ -581,6 +582,24 @@ class CrossingTests(WireTestCase):
         texts = [line.removeprefix("[other] ") for line in heard]
         self.assertEqual(texts, ["first", "second", "third", "fourth"])
 
+    def check_both_are_kept(self, alice: Daemon, called: Wire, calling: Wire) -> None:
+        self.assertEqual(called.line(), b"REQUEST_PEERS\n")
+        self.assertTrue(called.line().startswith(b"PEERS:"))
+        # The older one is asked whether it lives.
+        self.assertEqual(calling.line(), b"PING\n")
+        calling.say("PONG\nby the one\n")
+        self.assertEqual(calling.ping(), [])
+        called.say("by the other\n")
+        self.assertEqual(called.ping(), [])
+        self.fleet.until_logged(alice, "[other] by the one")
+        self.fleet.until_logged(alice, "[other] by the other")
+        self.check_one_peer(alice)
+        # It forgets us with either of them.
+        calling.close()
+        self.assertEqual(called.rest(), b"")
+        self.fleet.until(lambda: alice.peers == ["helper"], "end of the peer")
+        self.assertEqual(alice.logged("other disconnected"), 1)
+
     def test_greater_id(self) -> None:
         """The link that the other dialled stays."""
         alice = self.alice()
@@ -634,24 +653,6 @@ class CrossingTests(WireTestCase):
         self.fleet.until(lambda: alice.peers == ["helper", "other", "x"], "peers")
         self.assertEqual(alice.logged("other disconnected"), 0)
 
-    def check_both_are_kept(self, alice: Daemon, called: Wire, calling: Wire) -> None:
-        self.assertEqual(called.line(), b"REQUEST_PEERS\n")
-        self.assertTrue(called.line().startswith(b"PEERS:"))
-        # The older one is asked whether it lives.
-        self.assertEqual(calling.line(), b"PING\n")
-        calling.say("PONG\nby the one\n")
-        self.assertEqual(calling.ping(), [])
-        called.say("by the other\n")
-        self.assertEqual(called.ping(), [])
-        self.fleet.until_logged(alice, "[other] by the one")
-        self.fleet.until_logged(alice, "[other] by the other")
-        self.check_one_peer(alice)
-        # It forgets us with either of them.
-        calling.close()
-        self.assertEqual(called.rest(), b"")
-        self.fleet.until(lambda: alice.peers == ["helper"], "end of the peer")
-        self.assertEqual(alice.logged("other disconnected"), 1)
-
     def test_original(self) -> None:
         """A far end that asks on its own dial keeps both links, and so do we."""
         alice = self.alice()
@@ -663,16 +664,20 @@ class CrossingTests(WireTestCase):
         self.check_both_are_kept(alice, called, calling)
 
     def test_original_that_asks_late(self) -> None:
-        """It asks when both links are complete.
+        """It asks when both links are complete, and not yet merged.
 
-        That has to be soon; so alice sleeps while it is said.
+        A machine that is too slow for that gets another chance.
         """
-        alice = self.alice()
-        id = "39bc6c5f-2c84-11f7"
-        called, calling = self.prepare(alice, id)
-        alice.send_signal(signal.SIGSTOP)
-        called.say(f"{id}:other\n")
-        calling.say("REQUEST_PEERS\n")
-        alice.send_signal(signal.SIGCONT)
-        self.assertTrue(calling.line().startswith(b"PEERS:"))
-        self.check_both_are_kept(alice, called, calling)
+        for _ in range(10):
+            alice = self.alice()
+            called, calling = self.cross(alice, "39bc6c5f-2c84-11f7")
+            began = time.monotonic()
+            called.say("hello\n")
+            self.fleet.until_logged(alice, "[other] hello")
+            calling.say("REQUEST_PEERS\n")
+            answer = calling.line()
+            if time.monotonic() - began < GRACE_OF_SURVIVOR / 2:
+                self.assertTrue(answer.startswith(b"PEERS:"))
+                self.check_both_are_kept(alice, called, calling)
+                return
+        self.fail("this machine is too slow")

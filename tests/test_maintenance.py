@@ -78,6 +78,28 @@ class PingTests(MaintenanceCase):
 
 
 class ReapTests(MaintenanceCase):
+    def two_links(self) -> tuple[FakeLink, FakeLink]:
+        """A peer with which both dialled at once."""
+        older = self.peer("one")
+        newer = FakeLink(Direction.OUTGOING)
+        self.registry.admit(newer, Hello("one", "one"), self.clock.seconds())
+        return older, newer
+
+    def test_a_peer_that_speaks_on_one_of_two_links_is_kept(self) -> None:
+        older, newer = self.two_links()
+        for _ in range(8):
+            self.hear(newer)
+            self.clock.advance(15)
+        self.assertEqual(self.reaped(), [])
+        self.assertFalse(older.over or newer.over)
+
+    def test_a_peer_that_is_silent_on_both_is_dropped_with_both(self) -> None:
+        older, newer = self.two_links()
+        self.clock.pump([15] * 5)
+        self.assertEqual(self.reaped(), [("one", 75)])
+        self.assertIs(older.aborted, CloseReason.TIMEOUT)
+        self.assertIs(newer.aborted, CloseReason.TIMEOUT)
+
     def test_sixty_seconds_of_silence_are_borne(self) -> None:
         one = self.peer("one")
         self.clock.pump([15] * 4)
