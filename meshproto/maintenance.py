@@ -98,8 +98,6 @@ class Maintenance:
                 self._emit(PingSent(peer=entry.snapshot()))
 
     def _last_heard(self, entry: PeerEntry, now: float) -> float:
-        links = entry.links()
-        if not all(link.reading for link in links):
-            # A peer cannot be heard while we do not read what it says.
-            return now
-        return max(link.last_heard for link in links)
+        # Of two links it is the one that is sent on that has to live; and a
+        # peer cannot be heard while we do not read what it says.
+        return entry.link.last_heard if entry.link.reading else now

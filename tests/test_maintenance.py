@@ -85,13 +85,17 @@ class ReapTests(MaintenanceCase):
         self.registry.admit(newer, Hello("one", "one"), self.clock.seconds())
         return older, newer
 
-    def test_a_peer_that_speaks_on_one_of_two_links_is_kept(self) -> None:
-        older, newer = self.two_links()
+    def test_of_two_links_the_one_that_is_sent_on_has_to_live(self) -> None:
+        used, other = self.two_links()
         for _ in range(8):
-            self.hear(newer)
+            self.hear(used)
             self.clock.advance(15)
         self.assertEqual(self.reaped(), [])
-        self.assertFalse(older.over or newer.over)
+        for _ in range(4):
+            self.hear(other)
+            self.clock.advance(15)
+        self.assertEqual(self.reaped(), [("one", 75)])
+        self.assertTrue(used.over and other.over)
 
     def test_a_peer_that_is_silent_on_both_is_dropped_with_both(self) -> None:
         older, newer = self.two_links()
