@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import (
@@ -344,3 +347,36 @@ class SimNetworkTests(SynchronousTestCase):
             self.successResultOf(done)
         self.assertEqual(net.clock.getDelayedCalls(), [])
         self.assertEqual(net.connections(), 0)
+
+
+class DocumentTests(SynchronousTestCase):
+    """What ``docs/testing.md`` shows."""
+
+    page = Path(__file__).parent.parent / "docs" / "testing.md"
+
+    def test_the_run(self) -> None:
+        """The run that it begins with is one."""
+        block = self.page.read_text("utf-8").split("```python\n")[1].split("```")[0]
+        names: dict[str, Any] = {"SimNetwork": SimNetwork}
+        exec(block, names)
+        self.assertTrue(names["net"].is_full_mesh(names["alice"], names["bob"]))
+
+    def test_every_fault_is_named(self) -> None:
+        """And every call that it names exists."""
+        rows = [
+            line.split("|")[1]
+            for line in self.page.read_text("utf-8").splitlines()
+            if line.startswith("| `")
+        ]
+        named = {
+            call.partition("(")[0] for row in rows for call in row.split("`")[1::2]
+        } - {"SimNetwork"}
+        self.assertEqual(
+            {name for name in named if not hasattr(SimNetwork, name)}, set()
+        )
+        public = {name for name in vars(SimNetwork) if not name.startswith("_")}
+        told_elsewhere = {"node", "start", "run", "run_until", "is_full_mesh"}
+        told_elsewhere |= {"events", "chats", "history", "digest"}
+        asides = {"host_of", "connections"}
+        internal = {"host", "passes", "delay", "fragments", "opened", "closed"}
+        self.assertEqual(public - named, told_elsewhere | asides | internal)
