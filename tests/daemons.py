@@ -51,7 +51,7 @@ NO_PROC_TCP = "links are counted in /proc/net/tcp, which this system has not"
 
 
 class Ended(AssertionError):
-    """A daemon has ended that a test still needed."""
+    """A connection has ended of which more was expected."""
 
 
 Shape = Callable[[Sequence[int], int], Sequence[int]]
@@ -98,7 +98,7 @@ class Daemon:
 
     @property
     def peers(self) -> list[str]:
-        """The names of its peers, as its log tells; sorted, and none twice.
+        """The names of its peers, sorted, as its log tells.
 
         A peer that came twice without going stands there twice.
         """
@@ -109,10 +109,6 @@ class Daemon:
             elif went := _WENT.match(line):
                 here[went[1]] -= 1
         return sorted(here.elements())
-
-    @property
-    def is_running(self) -> bool:
-        return self.process.poll() is None
 
     @property
     def memory(self) -> int:
@@ -132,12 +128,6 @@ class Daemon:
             if not self.port and (started := _STARTED.match(self.lines[-1])):
                 self.port = int(started[1])
 
-    def _take(self, text: str) -> None:
-        entry = _ENTRY.match(text)
-        self.lines.append(entry[2] if entry else text)
-        if entry is None or entry[1].endswith("#critical"):
-            self.complaints.append(text)
-
     def logged(self, text: str) -> int:
         """How many lines contain the text."""
         return sum(text in line for line in self.lines)
@@ -156,13 +146,6 @@ class Daemon:
         self.process.kill()
         self.process.wait()
 
-    def terminate(self) -> int:
-        """End it as a system does; returns its exit status."""
-        self.process.terminate()
-        status = self.process.wait(PATIENCE)
-        self.read()
-        return status
-
     def close(self) -> None:
         self.kill()
         self.read()
@@ -170,6 +153,21 @@ class Daemon:
             with suppress(BrokenPipeError):
                 self.process.stdin.close()
         self._log.close()
+
+    def _take(self, text: str) -> None:
+        entry = _ENTRY.match(text)
+        self.lines.append(entry[2] if entry else text)
+        if entry is None or entry[1].endswith("#critical"):
+            self.complaints.append(text)
+
+
+class Prompt(Daemon):
+    """A prompt: what it shows has a time, and no name of a logger."""
+
+    def _take(self, text: str) -> None:
+        self.lines.append(text.partition("] ")[2])
+        if not _SHOWN.match(text):
+            self.complaints.append(text)
 
 
 class Fleet:
@@ -308,15 +306,6 @@ class Fleet:
         return wire
 
 
-class Prompt(Daemon):
-    """A prompt: what it shows has a time, and no name of a logger."""
-
-    def _take(self, text: str) -> None:
-        self.lines.append(text.partition("] ")[2])
-        if not _SHOWN.match(text):
-            self.complaints.append(text)
-
-
 class Wire:
     """One TCP connection, of which every byte is seen.
 
@@ -333,12 +322,6 @@ class Wire:
     @classmethod
     def connect(cls, host: str, port: int) -> Wire:
         return cls(socket.create_connection((host, port), PATIENCE))
-
-    @property
-    def port(self) -> int:
-        """The port of our end."""
-        port: int = self.socket.getsockname()[1]
-        return port
 
     def say(self, data: str | bytes) -> None:
         """Send exactly that."""
