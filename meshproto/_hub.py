@@ -89,6 +89,10 @@ _REFUSED_BECAUSE = {
     Refusal.MAX_PEERS: "refused, it has no seat left (MAX_PEERS)",
 }
 
+#: So many refusals in a row may come of a link that the far end holds to an
+#: earlier run of this node.
+_DOUBTFUL_DUPLICATES = 4
+
 _DEAD = CloseReason.PROBE_UNANSWERED
 
 _WORTH_TELLING = {
@@ -473,6 +477,10 @@ class Hub:
             named = [e for e in here if e.address and e.address.port == target.port]
             if named:
                 return tuple(named)
+        if self.book.failures(target) >= _DOUBTFUL_DUPLICATES:
+            # A stale link at the far end would have been probed and dropped by
+            # now: it is a peer that we reach by another address.
+            return here
         return tuple(e for e in here if not (e.address and e.proven))
 
     def _is_ourselves(self, link: IPeerLink) -> None:

@@ -174,6 +174,11 @@ class AddressBook:
         record = self._records.get(self._key(target))
         return record is not None and record.given
 
+    def failures(self, target: Target) -> int:
+        """How many dials of the address have failed in a row."""
+        record = self._records.get(self._key(target))
+        return record.failures if record else 0
+
     def linked_to(self, target: Target) -> tuple[PeerKey, ...]:
         """The connected peers that the address may belong to."""
         record = self._records.get(self._key(target))

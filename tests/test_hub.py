@@ -17,6 +17,7 @@ from meshproto.errors import (
     SelfConnection,
 )
 from meshproto.events import (
+    BootstrapFailed,
     BootstrapSucceeded,
     ChatReceived,
     CloseReason,
@@ -299,6 +300,27 @@ class DuplicateTests(BenchCase):
         bench.guest("peer-8002:bob")
         bench.dialled("bob.example:8002").succeed().say("DUPLICATE")
         self.assertEqual(len(bench.of(BootstrapSucceeded)), 1)
+        self.assertEqual(len(bench.node.peers()), 1)
+
+    def test_another_address_of_a_peer_whose_own_is_proven(self) -> None:
+        """The far end's link to us may be a stale one, but not for long."""
+        forward = "192.0.2.2:9000"
+        bench = self.bench(bootstrap=(BOB, forward))
+        link = bench.dialled(BOB).succeed()
+        link.say("peer-8002:bob")
+        for attempt in range(1, 5):
+            bench.dialled(forward).succeed().say("DUPLICATE")
+            self.assertEqual(bench.of(BootstrapFailed)[-1].attempt, attempt)
+            link.say("PING")
+            bench.clock.advance(10)
+        bench.dialled(forward).succeed().say("DUPLICATE")
+        self.assertEqual(len(bench.of(BootstrapFailed)), 4)
+        self.assertEqual(len(bench.of(BootstrapSucceeded)), 2)
+        dials = len(self.targets(bench))
+        for _ in range(20):
+            link.say("PING")
+            bench.clock.advance(10)
+        self.assertEqual(len(self.targets(bench)), dials)
         self.assertEqual(len(bench.node.peers()), 1)
 
     def test_duplicate_from_a_host_of_nobody_is_a_failure(self) -> None:
