@@ -432,6 +432,15 @@ class SplitterTests(SynchronousTestCase):
         )
 
 
+def join_new_threads(before: set[threading.Thread]) -> None:
+    """Wait for the threads that still use a descriptor that is to be closed.
+
+    The number of a closed descriptor is soon another's.
+    """
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+
+
 class PipeReaderTests(TestCase):
     """Lines from a descriptor, on the real reactor."""
 
@@ -503,10 +512,7 @@ class PipeReaderTests(TestCase):
         self.assertIsNone(await waiting)
         self.assertIsNone(await reader.next_line())
         os.close(writable)
-        # The number of a closed descriptor is soon another's: the thread that
-        # still reads this one has to see its end first.
-        for thread in set(threading.enumerate()) - before:
-            thread.join()
+        join_new_threads(before)
         os.close(readable)
 
     async def test_close_drops_what_was_read(self) -> None:
@@ -621,6 +627,7 @@ class PipeWriterTests(TestCase):
 
     async def test_abandon(self) -> None:
         """Who waits for a stuck pipe can stop waiting."""
+        before = set(threading.enumerate())
         writer = self.writer()
         writer.write("x" * 1_000_000)
         flushed = writer.flush()
@@ -628,6 +635,7 @@ class PipeWriterTests(TestCase):
         writer.abandon()
         await flushed
         os.close(self.readable)
+        join_new_threads(before)
         os.close(self.writable)
 
     async def test_descriptor_that_does_not_block(self) -> None:
