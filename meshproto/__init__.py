@@ -69,9 +69,11 @@ if TYPE_CHECKING:
         PeerRequestReceived,
         PeerRequestSent,
         PeersDiscovered,
+        PeerThrottled,
         PingReceived,
         PingSent,
         PongReceived,
+        Throttled,
     )
     from meshproto.factory import MeshClientFactory, MeshServerFactory
     from meshproto.interfaces import IMesh
@@ -122,12 +124,14 @@ __all__ = [
     "PeerRefused",
     "PeerRequestReceived",
     "PeerRequestSent",
+    "PeerThrottled",
     "PeersDiscovered",
     "PingReceived",
     "PingSent",
     "PongReceived",
     "RemoteProtocolError",
     "SelfConnection",
+    "Throttled",
     "UnknownPeer",
 ]
 

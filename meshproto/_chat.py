@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from meshproto._quiet import Quiet
 from meshproto.address import parse_target
 from meshproto.errors import AddressError, ConnectError, MeshError, NotRunning
 from meshproto.events import (
@@ -54,6 +55,7 @@ class Chat:
         self._node = node
         self._max_peers = max_peers
         self._narrator = Narrator(node.name, debug=debug)
+        self._quiet = Quiet(now)
         self._show = show
         self._now = now
         self._stamp = stamp
@@ -193,8 +195,8 @@ class Chat:
         if isinstance(event, PeerConnected) and self._first_peer_at is None:
             self._first_peer_at = self._now()
         line = self._narrator.line(event)
-        if line is not None:
-            self.tell(line)
+        for _, text in self._quiet.lines(event, line):
+            self.tell(text)
 
 
 def completions(text: str, addresses: Callable[[], Iterable[str]]) -> Iterator[str]:

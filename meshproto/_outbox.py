@@ -20,6 +20,8 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
+from meshproto._direct import direct_writer
+
 _BATCH = 64 * 1024
 
 
@@ -43,6 +45,7 @@ class Outbox:
         on_eased: Callable[[], None],
     ) -> None:
         self._transport = transport
+        self._write_direct = direct_writer(transport)
         self._clock = clock
         self._limit = limit
         self._stall_timeout = stall_timeout
@@ -58,12 +61,16 @@ class Outbox:
         self._stall_check: IDelayedCall | None = None
         transport.registerProducer(self, True)
 
-    def write(self, line: bytes) -> None:
-        """Queue a line behind the others."""
+    def write(self, lines: bytes, *, at_once: bool = False) -> None:
+        """Queue lines behind the others; ``at_once`` if none wait."""
         if self._lines or self._held or self._congested:
-            self._enqueue(line, urgent=False)
-        elif not self._closed:
-            self._transport.write(line)
+            self._enqueue(lines, urgent=False)
+        elif self._closed:
+            pass
+        elif at_once:
+            self._write_direct(lines)
+        else:
+            self._transport.write(lines)
 
     def write_urgent(self, line: bytes) -> None:
         """Queue a line before the others."""

@@ -71,6 +71,18 @@ class NodeConfig:
     #: one remote address (loopback exempt).
     max_pending: int = 64
     max_pending_per_host: int = 8
+    #: Connections from one remote address (IPv6: from one network of /64) per
+    #: second, and at once; loopback exempt.
+    link_rate: float = 1.0
+    link_burst: int = 64
+    #: ``PEERS`` and ``REQUEST_PEERS`` lines of one peer that are heeded per
+    #: second, and at once.
+    gossip_rate: float = 4.0
+    gossip_burst: int = 256
+    #: Chat messages of one peer that are read per second, and at once; a rate
+    #: of 0 is no limit.
+    chat_rate: float = 0.0
+    chat_burst: int = 100
     #: Dials under way at one time.
     max_dials: int = 16
     #: Addresses taken from one PEERS line, kept on the word of one peer, and
@@ -97,6 +109,9 @@ class NodeConfig:
             "max_peers",
             "max_pending",
             "max_pending_per_host",
+            "link_burst",
+            "gossip_burst",
+            "chat_burst",
             "max_dials",
             "max_addresses_per_list",
             "max_addresses_per_peer",
@@ -118,7 +133,11 @@ class NodeConfig:
             "stop_timeout",
             "stall_timeout",
         ):
-            self._check_duration(setting)
+            self._check_number(setting, "a positive time")
+        for setting in ("link_rate", "gossip_rate"):
+            self._check_number(setting, "a positive rate")
+        if self.chat_rate != 0:
+            self._check_number("chat_rate", "a positive rate, or 0")
         if self.peer_timeout <= self.maintenance_interval:
             raise ConfigError(
                 "peer_timeout",
@@ -151,12 +170,13 @@ class NodeConfig:
         if most is not None and value > most:
             raise ConfigError(setting, f"{value} is more than {most}")
 
-    def _check_duration(self, setting: str) -> None:
+    def _check_number(self, setting: str, what: str) -> None:
         value = getattr(self, setting)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ConfigError(setting, f"{value!r} is not a number of seconds")
+            unit = "seconds" if what.endswith("time") else "times per second"
+            raise ConfigError(setting, f"{value!r} is not a number of {unit}")
         if not (value > 0 and math.isfinite(value)):
-            raise ConfigError(setting, f"{value:g} is not a positive time")
+            raise ConfigError(setting, f"{value:g} is not {what}")
 
     def _check_texts(self) -> None:
         for setting, check in (("id", wire.check_id), ("name", wire.check_name)):

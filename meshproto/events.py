@@ -7,6 +7,7 @@ Those below `DebugEvent` are wire chatter, for whoever debugs a mesh.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -34,11 +35,19 @@ class CloseReason(Enum):
     PROTOCOL_ERROR = "protocol error"
     HANDSHAKE_TIMEOUT = "handshake timeout"
     HANDSHAKE_BACKLOG = "too many unfinished handshakes"
+    TOO_MANY_LINKS = "too many connections from its address"
     REFUSED = "refused"
     TURNED_AWAY = "refused by peer"
     MERGED = "merged with a second connection"
     OURSELVES = "our own address"
     STOPPED = "node stopped"
+
+
+class Throttled(Enum):
+    """What a peer does too much of; the value is the text for people."""
+
+    GOSSIP = "too much gossip"
+    CHAT = "too much chat"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,14 +89,26 @@ class KnownAddress:
     failures: int
 
 
-@dataclass(frozen=True, slots=True)
 class Delivery:
     """Whom a message was handed to; empty, and false, when there was nobody."""
 
-    peers: tuple[Peer, ...]
+    __slots__ = ("_peers",)
+
+    def __init__(self, peers: Sequence[Peer]) -> None:
+        self._peers = peers
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """The peers, as they are when this is asked for the first time."""
+        # To make a snapshot of a peer costs more than to hand it a message.
+        self._peers = tuple(self._peers)
+        return self._peers
 
     def __len__(self) -> int:
-        return len(self.peers)
+        return len(self._peers)
+
+    def __repr__(self) -> str:
+        return f"Delivery(peers={self.peers!r})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +207,38 @@ class ChatReceived(Event):
 
     peer: Peer
     text: str
+
+
+_set_peer = ChatReceived.__dict__["peer"].__set__
+_set_text = ChatReceived.__dict__["text"].__set__
+
+
+def chats_received(peer: Peer, texts: Iterable[str]) -> list[ChatReceived]:
+    """An event for each text.
+
+    Chat is by far the most frequent event, and a frozen dataclass takes twice
+    as long to make by calling it.
+    """
+    events = []
+    for text in texts:
+        event = object.__new__(ChatReceived)
+        _set_peer(event, peer)
+        _set_text(event, text)
+        events.append(event)
+    return events
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerThrottled(Event):
+    """A peer goes beyond a rate; told once in 10 seconds for each kind.
+
+    ``ignored`` counts its ``PEERS`` and ``REQUEST_PEERS`` lines that were not
+    heeded since the last time.  Chat is not ignored, only read later.
+    """
+
+    peer: Peer
+    kind: Throttled
+    ignored: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,8 +75,12 @@ class IPeerLink(Interface):
         Raises `LocalProtocolError` for a message that this wire cannot carry.
         """
 
-    def send_line(line: bytes) -> None:
-        """Queue a line that this link's codec has encoded."""
+    def send_lines(lines: bytes, *, at_once: bool) -> None:
+        """Queue lines that this link's codec has encoded.
+
+        ``at_once``: spend what it takes to have them leave now, not when the
+        reactor comes round to it.
+        """
 
     def send_urgent(message: Message) -> None:
         """Queue a control message before the chat that waits."""
@@ -139,8 +143,12 @@ class IPeerHost(Interface):
         clear whether that is another node.
         """
 
-    def message_received(link: IPeerLink, message: Message) -> None:
-        """A message arrived after the handshake."""
+    def message_received(link: IPeerLink, message: Message) -> Message | None:
+        """A message arrived after the handshake.
+
+        Returns what of it was not taken, because the link was paused meanwhile:
+        that is offered again when it is resumed.
+        """
 
     def turned_away(link: IPeerLink, refusal: Refusal) -> None:
         """The far end refused our dial; `link_ended` follows."""
@@ -190,6 +198,7 @@ class IMesh(Interface):
     id: str = Attribute("The node's ID.")
     name: str = Attribute("The node's name.")
     port: int = Attribute("The port that is bound; 0 when there is none.")
+    clock: IReactorTime = Attribute("What the node takes its time from.")
 
     def subscribe(subscriber: Callable[[Event], object]) -> Callable[[], None]:
         """Call ``subscriber`` for every event; returns the way to end that."""

@@ -39,7 +39,7 @@ from meshproto.events import (
 from meshproto.factory import MeshServerFactory
 from meshproto.interfaces import IMesh, INetwork, IPeerHost
 from meshproto.registry import OWN_HOST, PeerEntry, PeerKey
-from meshproto.wire import Chat, Hello
+from meshproto.wire import Hello
 
 
 class _Phase(Enum):
@@ -80,7 +80,7 @@ class MeshNode:
         if reactor is None:
             from twisted.internet import reactor
         self.config = config = config or NodeConfig()
-        self._clock: IReactorTime = reactor
+        self.clock: IReactorTime = reactor
         self._rng = rng or random.Random()
         self._network = network or TcpNetwork(
             reactor,
@@ -89,7 +89,7 @@ class MeshNode:
             listen=config.listen,
             timeout=config.connection_timeout,
         )
-        self._hub = Hub(config, self._clock, self._network, self._rng)
+        self._hub = Hub(config, self.clock, self._network, self._rng)
         self._phase = _Phase.NEW
         self._listening: IListeningPort | None = None
         self._when_stopped: list[Deferred[None]] = []
@@ -215,7 +215,8 @@ class MeshNode:
         `LocalProtocolError`, and sends nothing, when the text is empty, too
         long or has a line break; `NotRunning` when the node is not running.
         """
-        return self._say(text, self._hub.registry.entries())
+        self._require_running()
+        return self._hub.fanout.broadcast(text)
 
     def send(self, peer: Peer | str, text: str) -> Delivery:
         """Say one line to one peer, given by its snapshot or its ID.
@@ -223,7 +224,8 @@ class MeshNode:
         Raises `UnknownPeer` when it is not connected, `AmbiguousPeer` when
         several hosts run a peer of that ID, and what `broadcast` raises.
         """
-        return self._say(text, (self._find(peer),))
+        self._require_running()
+        return self._hub.fanout.send(self._find(peer), text)
 
     def drain(self) -> Deferred[None]:
         """Wait until no peer has more than `NodeConfig.send_queue_soft` waiting.
@@ -360,18 +362,3 @@ class MeshNode:
                 "pass one of peers()"
             )
         return entries[0]
-
-    def _say(self, text: str, entries: tuple[PeerEntry, ...]) -> Delivery:
-        self._require_running()
-        message = Chat(text)
-        codec = self._hub.codec()
-        lines = {codec: codec.encode(message)}
-        for entry in entries:
-            if entry.link.codec not in lines:
-                lines[entry.link.codec] = entry.link.codec.encode(message)
-        handed = []
-        for entry in entries:
-            entry.link.send_line(lines[entry.link.codec])
-            if self._hub.registry.of_key(entry.key) is entry:
-                handed.append(entry.snapshot())
-        return Delivery(tuple(handed))

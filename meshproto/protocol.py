@@ -11,6 +11,8 @@ has a guard of its own: once a link has ended no line reaches the session.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import assert_never
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -43,12 +45,14 @@ from meshproto.session import (
     TurnedAway,
     Welcome,
 )
-from meshproto.wire import DELIMITER, Message
+from meshproto.wire import DELIMITER, Message, whole_lines
 
 
 class _Transport(ITCPTransport, IConsumer):
     """What every stream transport of Twisted is."""
 
+
+_NOTHING: Iterator[Message] = iter(())
 
 #: Where a connection without IP addresses (a UNIX socket) ends: here.
 _NO_HOST = "127.0.0.1"
@@ -89,8 +93,12 @@ class MeshProtocol(LineReceiver):
         self._far_end_finished = False
         self._pauses: set[object] = set()
         self._holds: set[object] = set()
-        # One more than allowed, so that the CR of a CRLF has room.
-        self.MAX_LENGTH = self._limits.max_handshake_line + 1
+        # What arrived and is not decoded, and what is decoded and not told.
+        self._unread = b""
+        self._heard: Iterator[Message] = _NOTHING
+        self._busy = False
+        self.reading = True
+        self.MAX_LENGTH = self._limits.max_handshake_line
 
     # Protocol, LineReceiver, IHalfCloseableProtocol
 
@@ -124,18 +132,24 @@ class MeshProtocol(LineReceiver):
         if self._session.state is State.ENDED:
             return
         self.last_heard = self._clock.seconds()
-        super().dataReceived(data)
+        self._unread += data
+        if not self._busy:
+            self._busy = True
+            try:
+                self._read()
+            finally:
+                self._busy = False
 
     def lineReceived(self, line: bytes) -> None:
         """Decode a line and do what the session says about it."""
         if self._session.state is State.ENDED:
             return
-        line = line.removesuffix(b"\r")
-        if len(line) >= self.MAX_LENGTH:
-            self.lineLengthExceeded(line)
+        if self._session.state is not State.GREETING:
+            for said in self.codec.decode(line):
+                self._carry_out(self._session.receive(said))
             return
         try:
-            message = self._decode(line)
+            message = self._greeting(line)
         except RemoteProtocolError as error:
             self._end(CloseReason.PROTOCOL_ERROR, str(error), abort=False)
             return
@@ -143,8 +157,8 @@ class MeshProtocol(LineReceiver):
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """The far end sends a line without end: cut it."""
-        limit = self.MAX_LENGTH - 1
-        self._end(CloseReason.LINE_TOO_LONG, f"more than {limit} bytes", abort=True)
+        detail = f"more than {self.MAX_LENGTH} bytes"
+        self._end(CloseReason.LINE_TOO_LONG, detail, abort=True)
 
     def readConnectionLost(self) -> None:
         """The far end has sent its last line."""
@@ -176,12 +190,12 @@ class MeshProtocol(LineReceiver):
 
     def send(self, message: Message) -> None:
         """Queue a message."""
-        self.send_line(self.codec.encode(message))
+        self.send_lines(self.codec.encode(message))
 
-    def send_line(self, line: bytes) -> None:
-        """Queue an encoded line."""
+    def send_lines(self, lines: bytes, *, at_once: bool = False) -> None:
+        """Queue encoded lines."""
         if self._outbox is not None and self._may_send():
-            self._outbox.write(line)
+            self._outbox.write(lines, at_once=at_once)
 
     def send_urgent(self, message: Message) -> None:
         """Queue a control message before the chat that waits."""
@@ -206,6 +220,7 @@ class MeshProtocol(LineReceiver):
         if self._session.state is State.ENDED:
             return
         if not self._pauses:
+            self.reading = False
             self.pauseProducing()
         self._pauses.add(reason)
 
@@ -220,16 +235,12 @@ class MeshProtocol(LineReceiver):
         if reason in self._pauses:
             self._pauses.discard(reason)
             if not self._pauses:
+                self.reading = True
                 # What was not read meanwhile is no silence of the far end.
                 self.last_heard = self._clock.seconds()
                 if self._session.state is State.DRAINING:
                     self._set_deadline(self._limits.drain_timeout)
                 self.resumeProducing()
-
-    @property
-    def reading(self) -> bool:
-        """Whether what the far end sends is read at present."""
-        return not self._pauses
 
     def drain(self) -> None:
         """Send no more, read to the end; cut what does not end in time."""
@@ -254,18 +265,55 @@ class MeshProtocol(LineReceiver):
         """The far end, which has our ID, is another node."""
         self._carry_out(self._session.confirm())
 
-    def _decode(self, line: bytes) -> Message:
-        if self._session.state is not State.GREETING:
-            return self.codec.decode(line)
+    def _greeting(self, line: bytes) -> Message:
         if self.direction is Direction.INCOMING:
             return self.codec.decode_greeting(line)
         return self.codec.decode_answer(line)
+
+    def _read(self) -> None:
+        """Hand on what has arrived, until the link is paused or ends.
+
+        The first line by itself, since what it says decides about the link;
+        after it all lines that are there at once.
+        """
+        while not self.paused:
+            for message in self._heard:
+                self._carry_out(self._session.receive(message))
+                if self.paused:
+                    return
+            if not self._unread:
+                return
+            if self._session.state is State.GREETING:
+                line, newline, rest = self._unread.partition(DELIMITER)
+                line = line.removesuffix(b"\r")
+                if len(line) > self.MAX_LENGTH:
+                    self.lineLengthExceeded(line)
+                    return
+                if not newline:
+                    return
+                self._unread = rest
+                self.lineReceived(line)
+            else:
+                if b"\r" in self._unread:
+                    self._unread = self._unread.replace(b"\r\n", DELIMITER)
+                end = whole_lines(self._unread, self.MAX_LENGTH)
+                if not end:
+                    line = self._unread.removesuffix(b"\r")
+                    if len(line) > self.MAX_LENGTH:
+                        self.lineLengthExceeded(line)
+                    return
+                lines, self._unread = self._unread[: end - 1], self._unread[end:]
+                self._heard = iter(self.codec.decode(lines))
 
     def _carry_out(self, effects: tuple[Effect, ...]) -> None:
         for effect in effects:
             if self._session.state is State.ENDED:
                 return
             match effect:
+                case Notify(message):
+                    rest = self._host.message_received(self, message)
+                    if rest is not None and not self._ended():
+                        self._heard = chain((rest,), self._heard)
                 case Send(message):
                     self.send_urgent(message)
                 case Welcome():
@@ -276,8 +324,6 @@ class MeshProtocol(LineReceiver):
                 case Ready():
                     self._handshake_done()
                     self._host.link_ready(self)
-                case Notify(message):
-                    self._host.message_received(self, message)
                 case TurnedAway(refusal):
                     self._host.turned_away(self, refusal)
                 case End(reason):
@@ -286,7 +332,7 @@ class MeshProtocol(LineReceiver):
                     assert_never(effect)
 
     def _handshake_done(self) -> None:
-        self.MAX_LENGTH = self._limits.max_line + 1
+        self.MAX_LENGTH = self._limits.max_line
         if self._session.state is not State.TWIN:
             self._set_deadline(None)
 
@@ -315,6 +361,9 @@ class MeshProtocol(LineReceiver):
                 max(0.0, seconds), self._deadline_passed
             )
 
+    def _ended(self) -> bool:
+        return self._session.state is State.ENDED
+
     def _may_send(self) -> bool:
         return self._session.state not in (State.ENDED, State.DRAINING)
 
@@ -334,7 +383,9 @@ class MeshProtocol(LineReceiver):
         self._session.end()
         self._set_deadline(None)
         self._holds.clear()
-        self.clearLineBuffer()
+        self.reading = False
+        self._unread = b""
+        self._heard = _NOTHING
         if self._outbox is None:
             pass
         elif abort:

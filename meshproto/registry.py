@@ -21,14 +21,14 @@ neither lost nor overtaken.  When that begins is decided in `_merger`.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from meshproto.address import PeerAddress, ip_of
 from meshproto.events import Direction, Peer
 from meshproto.interfaces import IPeerLink
-from meshproto.wire import Hello
+from meshproto.wire import Hello, Mesh1
 
 #: The host of every peer on this machine, whatever address it came by.
 OWN_HOST = "localhost"
@@ -161,6 +161,25 @@ class Stranger:
 Departure = Left | Drained | Halved | Stranger
 
 
+class Audience(Sequence[Peer]):
+    """Peers as applications see them, each as it is when it is looked at."""
+
+    def __init__(self, entries: tuple[PeerEntry, ...]) -> None:
+        self._entries = entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, index: int) -> Peer: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Peer, ...]: ...
+    def __getitem__(self, index: int | slice) -> Peer | tuple[Peer, ...]:
+        if isinstance(index, slice):
+            return tuple(entry.snapshot() for entry in self._entries[index])
+        return self._entries[index].snapshot()
+
+
 class Registry:
     """The seats of one node.  Never more than ``max_peers`` are taken."""
 
@@ -169,13 +188,22 @@ class Registry:
         self.max_peers = max_peers
         self._entries: dict[PeerKey, PeerEntry] = {}
         self._by_link: dict[IPeerLink, PeerEntry] = {}
+        self._changed()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def entries(self) -> tuple[PeerEntry, ...]:
         """Every peer, in the order in which they came."""
-        return tuple(self._entries.values())
+        return self._all
+
+    def audience(self) -> Sequence[Peer]:
+        """Every peer as applications see it."""
+        return self._audience
+
+    def codecs(self) -> tuple[Mesh1, ...]:
+        """What turns a message into the peers' lines, each once."""
+        return self._codecs
 
     def of_link(self, link: IPeerLink) -> PeerEntry | None:
         """The peer one of whose links this is."""
@@ -236,6 +264,7 @@ class Registry:
             return Halved(entry)
         if self._entries.get(entry.key) is entry:
             del self._entries[entry.key]
+            self._changed()
         return Left(entry)
 
     def may_be_merged(self, entry: PeerEntry, pending: Iterable[str | None]) -> bool:
@@ -281,7 +310,14 @@ class Registry:
         entry = PeerEntry(key, hello.name, link, now, spoke_at=now)
         self._entries[key] = entry
         self._by_link[link] = entry
+        self._changed()
         return entry
+
+    def _changed(self) -> None:
+        """What is asked for with every message, made when a peer comes or goes."""
+        self._all = tuple(self._entries.values())
+        self._audience = Audience(self._all)
+        self._codecs = tuple(dict.fromkeys(entry.link.codec for entry in self._all))
 
     def _cross(self, entry: PeerEntry, new: IPeerLink) -> Crossed:
         entry.second = new

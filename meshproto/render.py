@@ -35,6 +35,7 @@ from meshproto.events import (
     PeerRequestReceived,
     PeerRequestSent,
     PeersDiscovered,
+    PeerThrottled,
     PingReceived,
     PingSent,
     PongReceived,
@@ -232,6 +233,10 @@ class Narrator:
                 found = f"{count} peer" if count == 1 else f"{count} peers"
                 who = self.label(peer)
                 return f"[DISCOVERY] Found {found} via {who} (total known: {total})"
+            case PeerThrottled(peer=peer, kind=kind, ignored=ignored):
+                lines = "1 line" if ignored == 1 else f"{ignored} lines"
+                note = f", {lines} ignored" if ignored else ""
+                return f"[NETWORK] Limiting {self.label(peer)} ({kind.value}{note})"
             case ConnectionFailed(target=target, reason=reason):
                 return f"[ERROR] {_failed(str(target), reason)}"
             case _:

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
+from meshproto._quiet import Quiet
 from meshproto.events import (
     BootstrapFailed,
     ConnectionFailed,
@@ -36,6 +37,9 @@ class MeshService(Service):
     tried again as warnings; wire chatter is logged, at debug level, only with
     ``debug``.
 
+    Of lines that a peer can cause at will one is logged in 10 seconds for each
+    peer and kind, and how many more there were.
+
     ``node`` is not started yet; a node, and so a service, runs once.
     """
 
@@ -44,6 +48,7 @@ class MeshService(Service):
     def __init__(self, node: IMesh, *, debug: bool = False) -> None:
         self.node = node
         self._narrator = Narrator(node.name, debug=debug)
+        self._quiet = Quiet(node.clock.seconds)
         self._outcome: Failure | bool | None = None
         self._waiting: list[Deferred[None]] = []
         node.subscribe(self._event_emitted)
@@ -101,8 +106,8 @@ class MeshService(Service):
 
     def _event_emitted(self, event: Event) -> None:
         line = self._narrator.line(event)
-        if line is not None:
-            self._log.emit(_level(event), "{line}", line=line, **_fields(event))
+        for about, text in self._quiet.lines(event, line):
+            self._log.emit(_level(about), "{line}", line=text, **_fields(about))
 
 
 def _level(event: Event) -> Any:

@@ -50,17 +50,25 @@ MAX_NAME: Final = 64
 #: Bytes of the longest ``ID:NAME``: a character of a name takes up to four.
 MAX_HELLO: Final = MAX_ID + 1 + 4 * MAX_NAME
 MAX_ADDRESSES: Final = 100
+#: Chat messages that are handed on as one.
+MAX_RUN: Final = 64
 
 WORD_JOINER: Final = "\u2060"
 
-_PING = b"PING"
-_PONG = b"PONG"
-_REQUEST_PEERS = b"REQUEST_PEERS"
-_PEERS = b"PEERS:"
+_PING = "PING"
+_PONG = "PONG"
+_REQUEST_PEERS = "REQUEST_PEERS"
+_PEERS = "PEERS:"
+#: With what a line that is not simply chat can begin.
+_SUSPECT = frozenset({"", "P", "R", WORD_JOINER})
 # BYTES: is a command only to later builds of the original; the escape costs
 # nothing and keeps such a line chat there too.
-_COMMAND_PREFIXES = ("PEERS:", "BYTES:")
-_COMMANDS = frozenset({"PING", "PONG", "REQUEST_PEERS"})
+_COMMAND_PREFIXES = (_PEERS, "BYTES:")
+_COMMANDS = frozenset({_PING, _PONG, _REQUEST_PEERS})
+#: With what a text can begin that has to be told from a command.
+_ESCAPED = frozenset({text[0] for text in (*_COMMANDS, *_COMMAND_PREFIXES)}) | {
+    WORD_JOINER
+}
 _RESERVED_IDS = _COMMANDS | {"PEERS", "BYTES", "DUPLICATE", "MAX_PEERS"}
 _ID = re.compile(r"[!-9;-~]{1,64}\Z")
 
@@ -119,17 +127,19 @@ class PeerList:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A message of one line, as its author wrote it."""
+    """A message of one line, as its author writes it."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Blank:
-    """An empty line: nothing was said."""
+class Chats:
+    """Chat messages that arrived one after the other, `MAX_RUN` at most."""
+
+    texts: tuple[str, ...]
 
 
-Message = Hello | Refusal | Ping | Pong | RequestPeers | PeerList | Chat | Blank
+Message = Hello | Refusal | Ping | Pong | RequestPeers | PeerList | Chat | Chats
 
 
 def check_id(text: str) -> None:
@@ -196,20 +206,31 @@ class Mesh1:
                 return refusal
         return self.decode_greeting(line)
 
-    def decode(self, line: bytes) -> Message:
-        """What a line after the handshake says.  Never raises."""
-        if not line:
-            return Blank()
-        if line == _PING:
-            return Ping()
-        if line == _PONG:
-            return Pong()
-        if line == _REQUEST_PEERS:
-            return RequestPeers()
-        text = line.decode("utf-8", "replace")
-        if line.startswith(_PEERS):
-            return self._peer_list(text[len(_PEERS) :])
-        return Chat(text.removeprefix(WORD_JOINER))
+    def decode(self, lines: bytes) -> list[Message]:
+        """What lines after the handshake say.  Never raises.
+
+        ``lines`` are one or more, with a line feed between them.  Chat that is
+        not interrupted makes one `Chats`; empty lines say nothing.
+        """
+        # A line feed is no part of a longer UTF-8 sequence, so this is what
+        # each line says by itself.
+        texts = lines.decode("utf-8", "replace").split("\n")
+        messages: list[Message] = []
+        begin = 0
+        if not _SUSPECT.isdisjoint({text[:1] for text in texts}):
+            for index, text in enumerate(texts):
+                if text[:1] not in _SUSPECT:
+                    continue
+                message = self._read(text)
+                if isinstance(message, Chat):
+                    texts[index] = message.text
+                    continue
+                _add_chats(messages, texts[begin:index])
+                begin = index + 1
+                if message is not None:
+                    messages.append(message)
+        _add_chats(messages, texts[begin:] if begin else texts)
+        return messages
 
     def encode(self, message: Message) -> bytes:
         """The line that says it, with its line end.
@@ -219,43 +240,31 @@ class Mesh1:
         """
         match message:
             case Chat(text):
-                return self._chat(text)
+                return self.encode_chat(text)
             case Hello(id, name):
                 return f"{id}:{name}\n".encode()
             case Refusal():
                 return f"{message.value}\n".encode()
             case Ping():
-                return _PING + DELIMITER
+                return f"{_PING}\n".encode()
             case Pong():
-                return _PONG + DELIMITER
+                return f"{_PONG}\n".encode()
             case RequestPeers():
-                return _REQUEST_PEERS + DELIMITER
+                return f"{_REQUEST_PEERS}\n".encode()
             case PeerList(addresses):
-                return f"PEERS:{','.join(map(str, addresses))}\n".encode()
-            case Blank():
-                return DELIMITER
+                return f"{_PEERS}{','.join(map(str, addresses))}\n".encode()
+            case Chats(texts):
+                return b"".join(map(self.encode_chat, texts))
 
-    def _peer_list(self, text: str) -> PeerList:
-        entries = [entry.strip() for entry in text.split(",")] if text else []
-        addresses = []
-        for entry in entries[: self._max_addresses]:
-            try:
-                addresses.append(PeerAddress.parse(entry))
-            except AddressError:
-                continue
-        return PeerList(tuple(addresses), skipped=len(entries) - len(addresses))
-
-    def _chat(self, text: str) -> bytes:
+    def encode_chat(self, text: str) -> bytes:
+        """The line of a chat message; raises what `encode` raises."""
         if not text:
             raise LocalProtocolError("a chat message cannot be empty")
         if "\n" in text or "\r" in text:
             raise LocalProtocolError("a chat message is one line: no line breaks")
-        trimmed = text.strip()
-        if (
-            trimmed in _COMMANDS
-            or trimmed.startswith(_COMMAND_PREFIXES)
-            or text.startswith(WORD_JOINER)
-        ):
+        # Most texts need no more than this look at their first character.
+        first = text[0]
+        if (first in _ESCAPED or first.isspace()) and _looks_like_command(text):
             text = WORD_JOINER + text
         try:
             line = text.encode("utf-8")
@@ -269,3 +278,62 @@ class Mesh1:
                 f"this one has {len(line)}"
             )
         return line + DELIMITER
+
+    def _read(self, text: str) -> Message | None:
+        """What a line says that begins as a command does; None for nothing."""
+        if not text:
+            return None
+        if text == _PING:
+            return Ping()
+        if text == _PONG:
+            return Pong()
+        if text == _REQUEST_PEERS:
+            return RequestPeers()
+        if text.startswith(_PEERS):
+            return self._peer_list(text[len(_PEERS) :])
+        return Chat(text.removeprefix(WORD_JOINER))
+
+    def _peer_list(self, text: str) -> PeerList:
+        entries = [entry.strip() for entry in text.split(",")] if text else []
+        addresses = []
+        for entry in entries[: self._max_addresses]:
+            try:
+                addresses.append(PeerAddress.parse(entry))
+            except AddressError:
+                continue
+        return PeerList(tuple(addresses), skipped=len(entries) - len(addresses))
+
+
+def _looks_like_command(text: str) -> bool:
+    trimmed = text.strip()
+    return (
+        trimmed in _COMMANDS
+        or trimmed.startswith(_COMMAND_PREFIXES)
+        or text.startswith(WORD_JOINER)
+    )
+
+
+def _add_chats(messages: list[Message], texts: list[str]) -> None:
+    for begin in range(0, len(texts), MAX_RUN):
+        messages.append(Chats(tuple(texts[begin : begin + MAX_RUN])))
+
+
+def block_of(lines: list[bytes]) -> bytes:
+    """Encoded lines as one piece."""
+    return b"".join(lines)
+
+
+def whole_lines(data: bytes, limit: int) -> int:
+    """How many bytes of ``data`` are lines that are complete and fit.
+
+    Counts up to the first line of more than ``limit`` bytes, the line feed not
+    counted; so where the answer is 0 and more than ``limit`` bytes are there,
+    the first line is too long.
+    """
+    end = 0
+    while True:
+        # The last line feed that lines starting here can share one limit with.
+        newline = data.rfind(DELIMITER, end, end + limit + 1)
+        if newline < 0:
+            return end
+        end = newline + 1

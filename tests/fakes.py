@@ -52,7 +52,7 @@ from meshproto.interfaces import IMesh, INetwork, IPeerHost, IPeerLink, LinkLimi
 from meshproto.node import MeshNode
 from meshproto.protocol import MeshProtocol
 from meshproto.registry import Admitted, PeerEntry, PeerKey, Verdict
-from meshproto.wire import Hello, Mesh1, Message, Refusal
+from meshproto.wire import Chat, Chats, Hello, Mesh1, Message, Refusal
 
 E = TypeVar("E", bound=Event)
 
@@ -118,6 +118,7 @@ class FakeMesh:
     calls: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     subscribers: list[Callable[[Event], object]] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)
 
     def emit(self, *events: Event) -> None:
         """Tell the subscribers, as a node does."""
@@ -228,16 +229,16 @@ class FakeLink:
 
     @property
     def reading(self) -> bool:
-        return not self.pauses and not self.holds
+        return not (self.pauses or self.holds or self.over)
 
     def send(self, message: Message) -> None:
         self.codec.encode(message)
         if not self.over:
             self.sent.append(message)
 
-    def send_line(self, line: bytes) -> None:
+    def send_lines(self, lines: bytes, *, at_once: bool = False) -> None:
         if not self.over:
-            self.lines.append(line)
+            self.lines += lines.splitlines(keepends=True)
 
     def send_urgent(self, message: Message) -> None:
         if not self.over:
@@ -325,8 +326,12 @@ class FakeHost:
     def link_ready(self, link: IPeerLink) -> None:
         self.told.append(("ready",))
 
-    def message_received(self, link: IPeerLink, message: Message) -> None:
-        self.told.append(("message", message))
+    def message_received(self, link: IPeerLink, message: Message) -> Message | None:
+        # How chat is cut into runs is of no interest.
+        texts = message.texts if isinstance(message, Chats) else ()
+        for said in map(Chat, texts) if texts else (message,):
+            self.told.append(("message", said))
+        return None
 
     def turned_away(self, link: IPeerLink, refusal: Refusal) -> None:
         self.told.append(("turned away", refusal))
@@ -528,13 +533,14 @@ class Wire:
 
     def __init__(
         self,
-        clock: IReactorTime,
+        clock: Clock,
         protocol: MeshProtocol,
         *,
         here: IAddress | None = None,
         there: IAddress | None = None,
     ) -> None:
         self.protocol = protocol
+        self._clock = clock
         self.transport = RecordingTransport(
             clock,
             here or tcp_address("192.0.2.1", 8001),
@@ -560,7 +566,12 @@ class Wire:
         self.transport.lose(ConnectionLost())
 
     def heard(self) -> bytes:
-        """What has arrived here since the last call."""
+        """What has arrived here since the last call.
+
+        That includes what leaves in the turn of the reactor that follows.
+        """
+        for _ in range(2):
+            self._clock.advance(0)
         data = bytes(self.transport.taken)
         self.transport.taken.clear()
         return data

@@ -33,6 +33,12 @@ DEFAULTS: dict[str, object] = {
     "max_handshake_line": 512,
     "max_pending": 64,
     "max_pending_per_host": 8,
+    "link_rate": 1.0,
+    "link_burst": 64,
+    "gossip_rate": 4.0,
+    "gossip_burst": 256,
+    "chat_rate": 0.0,
+    "chat_burst": 100,
     "max_dials": 16,
     "max_addresses_per_list": 100,
     "max_addresses_per_peer": 64,
@@ -48,6 +54,9 @@ LOWER_BOUNDS = {
     "max_peers": 1,
     "max_pending": 1,
     "max_pending_per_host": 1,
+    "link_burst": 1,
+    "gossip_burst": 1,
+    "chat_burst": 1,
     "max_dials": 1,
     "max_addresses_per_list": 1,
     "max_addresses_per_peer": 1,
@@ -66,6 +75,8 @@ DURATIONS = (
     "stop_timeout",
     "stall_timeout",
 )
+
+RATES = ("link_rate", "gossip_rate", "chat_rate")
 
 
 def configured(**settings: Any) -> NodeConfig:
@@ -121,7 +132,7 @@ class NumberTests(ConfigTestCase):
             if isinstance(default, int | float)
         }
         apart = {"port", "max_line", "send_queue_hard"}
-        self.assertEqual(numbers, {*LOWER_BOUNDS, *DURATIONS, *apart})
+        self.assertEqual(numbers, {*LOWER_BOUNDS, *DURATIONS, *RATES, *apart})
 
     def test_port(self) -> None:
         for port in (0, 1, 65535):
@@ -186,6 +197,25 @@ class DurationTests(ConfigTestCase):
             for strange in ("10", None, True):
                 settings = {setting: strange}
                 self.refuses(setting, "is not a number of seconds", **settings)
+
+    def test_rates(self) -> None:
+        for setting in RATES:
+            for value in (0.001, 1, 59.5):
+                settings: dict[str, Any] = {setting: value}
+                self.assertEqual(getattr(configured(**settings), setting), value)
+            for value in (-1, -0.001, math.inf, -math.inf, math.nan):
+                settings = {setting: value}
+                self.refuses(setting, "is not a positive rate", **settings)
+            for strange in ("10", None, True):
+                settings = {setting: strange}
+                problem = f"{strange!r} is not a number of times per second"
+                self.refuses(setting, problem, **settings)
+
+    def test_only_chat_may_have_no_rate(self) -> None:
+        self.assertEqual(NodeConfig(chat_rate=0).chat_rate, 0)
+        for setting in ("link_rate", "gossip_rate"):
+            settings: dict[str, Any] = {setting: 0}
+            self.refuses(setting, "0 is not a positive rate", **settings)
 
     def test_a_peer_is_asked_before_it_is_dropped(self) -> None:
         NodeConfig(maintenance_interval=15, peer_timeout=15.1)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, fields, is_dataclass
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto import events
 from meshproto.address import PeerAddress
 from meshproto.events import (
+    ChatReceived,
     CloseReason,
     DebugEvent,
     Delivery,
@@ -18,6 +21,7 @@ from meshproto.events import (
     KnownAddress,
     Peer,
     PeerConnected,
+    chats_received,
 )
 
 #: The events that an application shows; the others are for debugging a mesh.
@@ -31,6 +35,7 @@ FOR_PEOPLE = {
     "PeersDiscovered",
     "ChatReceived",
     "PeerReaped",
+    "PeerThrottled",
     "ConnectionFailed",
 }
 FOR_DEBUGGING = {
@@ -80,12 +85,23 @@ class EventTests(SynchronousTestCase):
         self.assertEqual(set(kinds()) - debugging, FOR_PEOPLE)
 
     def test_all_values_are_frozen(self) -> None:
-        for kind in (*kinds().values(), Peer, KnownAddress, Delivery):
+        for kind in (*kinds().values(), Peer, KnownAddress):
             self.assertTrue(is_dataclass(kind))
             for field in fields(kind):
                 with self.assertRaises(FrozenInstanceError):
                     setattr(object.__new__(kind), field.name, None)
             self.assertFalse(hasattr(object.__new__(kind), "__dict__"), kind)
+
+    def test_chat_made_in_bulk_is_chat(self) -> None:
+        made = chats_received(peer(), ("one", "two"))
+        self.assertEqual(
+            made,
+            [
+                ChatReceived(peer=peer(), text="one"),
+                ChatReceived(peer=peer(), text="two"),
+            ],
+        )
+        self.assertEqual(len({*made, ChatReceived(peer=peer(), text="one")}), 2)
 
     def test_fields_are_given_by_name(self) -> None:
         """A field that is added later shifts none of the others."""
@@ -142,6 +158,33 @@ class DeliveryTests(SynchronousTestCase):
     def test_nobody_is_false(self) -> None:
         self.assertFalse(Delivery(()))
         self.assertEqual(len(Delivery(())), 0)
+
+    def test_it_cannot_be_changed(self) -> None:
+        with self.assertRaises(AttributeError):
+            Delivery(()).peers = (peer(),)  # type: ignore[misc]
+        self.assertFalse(hasattr(Delivery(()), "__dict__"))
+
+    def test_peers_are_looked_at_when_they_are_asked_for(self) -> None:
+        class Asked(Sequence[Peer]):
+            asked = 0
+
+            def __len__(self) -> int:
+                return 1
+
+            def __getitem__(self, index: Any) -> Any:
+                if index:
+                    raise IndexError
+                self.asked += 1
+                return peer()
+
+        asked = Asked()
+        delivery = Delivery(asked)
+        self.assertTrue(delivery)
+        self.assertEqual(asked.asked, 0)
+        self.assertEqual(delivery.peers, (peer(),))
+        self.assertEqual(delivery.peers, (peer(),))
+        self.assertEqual(asked.asked, 1)
+        self.assertEqual(repr(delivery), f"Delivery(peers={(peer(),)!r})")
 
     def test_somebody_is_true(self) -> None:
         delivery = Delivery((peer(), peer(host="192.0.2.3")))

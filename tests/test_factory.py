@@ -15,7 +15,7 @@ from meshproto.events import CloseReason, Direction
 from meshproto.factory import MeshClientFactory, MeshServerFactory
 from meshproto.interfaces import IPeerLink
 from meshproto.protocol import MeshProtocol
-from meshproto.wire import Chat, Hello
+from meshproto.wire import Chat, Hello, Message
 from tests.fakes import FakeHost, tcp_address
 
 TARGET = PeerAddress("192.0.2.2", 8002)
@@ -87,9 +87,10 @@ class Owner(FakeHost):
         self.links.append(link)
         self.look()
 
-    def message_received(self, link: IPeerLink, message: object) -> None:
-        self.told.append(("message", message))
+    def message_received(self, link: IPeerLink, message: Message) -> Message | None:
+        rest = super().message_received(link, message)
         self.look()
+        return rest
 
     def link_gone(self, link: IPeerLink) -> None:
         super().link_gone(link)

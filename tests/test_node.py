@@ -644,10 +644,13 @@ class DrainTests(NodeCase):
         wire.transport.stuck = True
         while not wire.protocol.queued():
             bench.node.broadcast("x" * 499)
+            bench.settle()
         bench.node.broadcast("x" * 499)
+        bench.settle()
         self.assertEqual(wire.protocol.queued(), 1000)
         self.successResultOf(bench.node.drain())
         bench.node.broadcast("x")
+        bench.settle()
         self.assertNoResult(bench.node.drain())
 
     def test_when_the_slow_one_is_cut(self) -> None:

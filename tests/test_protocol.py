@@ -32,7 +32,9 @@ from meshproto.registry import (
 )
 from meshproto.wire import (
     Chat,
+    Chats,
     Hello,
+    Message,
     PeerList,
     Ping,
     Pong,
@@ -57,6 +59,17 @@ class Always:
 
     def __call__(self, link: IPeerLink, hello: Hello) -> Verdict:
         return self.verdict
+
+
+def first_of(
+    message: Message, hear: Callable[[IPeerLink, Message], object], link: IPeerLink
+) -> Message | None:
+    """Hear one message only, and give back what chat follows it."""
+    if not isinstance(message, Chats):
+        hear(link, message)
+        return None
+    hear(link, Chats(message.texts[:1]))
+    return Chats(message.texts[1:]) if message.texts[1:] else None
 
 
 def message_of(told: list[tuple[object, ...]]) -> list[object]:
@@ -233,7 +246,7 @@ class StringTranscriptTests(SynchronousTestCase):
         listener.send(PeerList((TARGET, PeerAddress("2001:db8::1", 8003))))
         listener.send(Ping())
         listener.send(Chat("PING"))
-        listener.send_line(b"hello\n")
+        listener.send_lines(b"hello\n")
         self.assertEqual(
             self.said(),
             b"REQUEST_PEERS\nPEERS:192.0.2.2:8002,[2001:db8::1]:8003\nPING\n"
@@ -778,7 +791,7 @@ class SlowConsumerTests(LinkCase):
         """A link whose transport is full, with nothing more waiting."""
         wire = self.ready()
         wire.transport.stuck = True
-        wire.protocol.send_line(bytes(RecordingTransport.FULL + 1))
+        wire.protocol.send_lines(bytes(RecordingTransport.FULL + 1))
         self.assertEqual(wire.protocol.queued(), 0)
         return wire
 
@@ -791,14 +804,14 @@ class SlowConsumerTests(LinkCase):
 
     def test_at_the_hard_limit_it_lives(self) -> None:
         wire = self.full()
-        wire.protocol.send_line(bytes(1000))
+        wire.protocol.send_lines(bytes(1000))
         self.assertEqual(wire.protocol.queued(), 1000)
         self.assertEqual(self.ends(), [])
 
     def test_above_the_hard_limit_it_is_cut_at_once(self) -> None:
         wire = self.full()
-        wire.protocol.send_line(bytes(1000))
-        wire.protocol.send_line(b"\n")
+        wire.protocol.send_lines(bytes(1000))
+        wire.protocol.send_lines(b"\n")
         self.assertEqual(self.ends(), [(CloseReason.SLOW_CONSUMER, "")])
         self.assertEqual(wire.protocol.queued(), 0)
         self.assertOver(wire, CloseReason.SLOW_CONSUMER, aborted=True)
@@ -937,7 +950,7 @@ class AfterTheEndTests(LinkCase):
         for wire in self.ended()[:2]:
             wire.protocol.send(Chat("hello"))
             wire.protocol.send_urgent(Ping())
-            wire.protocol.send_line(b"hello\n")
+            wire.protocol.send_lines(b"hello\n")
             self.assertEqual(wire.heard(), b"")
 
     def test_nothing_else_does_anything(self) -> None:
@@ -954,9 +967,11 @@ class AfterTheEndTests(LinkCase):
 
     def test_lines_behind_the_one_that_ended_it_are_dropped(self) -> None:
         class Angry(FakeHost):
-            def message_received(self, link: IPeerLink, message: object) -> None:
-                self.told.append(("message", message))
+            def message_received(
+                self, link: IPeerLink, message: Message
+            ) -> Message | None:
                 link.abort(CloseReason.TIMEOUT)
+                return first_of(message, super().message_received, link)
 
         self.host = Angry(self.clock)
         wire = self.ready()
@@ -997,9 +1012,11 @@ class PauseTests(LinkCase):
 
     def test_a_pause_in_the_midst_of_a_piece_keeps_the_rest_in_order(self) -> None:
         class Busy(FakeHost):
-            def message_received(self, link: IPeerLink, message: object) -> None:
-                self.told.append(("message", message))
+            def message_received(
+                self, link: IPeerLink, message: Message
+            ) -> Message | None:
                 link.pause(self)
+                return first_of(message, super().message_received, link)
 
         self.host = Busy(self.clock)
         wire = self.ready()

@@ -350,6 +350,7 @@ class Play:
     def says(self, who: str, text: str) -> None:
         if who == self.tested:
             self.node.broadcast(ast.literal_eval(text))
+            self.clock.advance(0)
 
     def tells(self, who: str, told: str) -> None:
         if who != self.tested:

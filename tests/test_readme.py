@@ -25,6 +25,7 @@ from meshproto import NodeConfig
 from meshproto._chat import COMMANDS
 from meshproto._merger import GRACE_OF_LOSER, GRACE_OF_SURVIVOR
 from meshproto.config import MiB
+from meshproto._quiet import WINDOW
 from meshproto.liveness import MUTE_AFTER
 from meshproto.render import TAGS
 from meshproto.usage import PromptOptions
@@ -224,7 +225,7 @@ def names(cell: str) -> list[str]:
 def shown_number(value: float) -> str:
     """A default as the pages write it."""
     mebibytes, rest = divmod(value, MiB)
-    return f"{value:g}" if rest else f"{mebibytes:g} MiB"
+    return f"{value:g}" if rest or not value else f"{mebibytes:g} MiB"
 
 
 class TableTests(SynchronousTestCase):
@@ -253,7 +254,7 @@ class TableTests(SynchronousTestCase):
             for row in table_rows("limits.md")
             if not names(row[1]) and row[2] != "Default"
         ]
-        bounds = (MUTE_AFTER, GRACE_OF_LOSER, GRACE_OF_SURVIVOR)
+        bounds = (WINDOW, MUTE_AFTER, GRACE_OF_LOSER, GRACE_OF_SURVIVOR)
         self.assertEqual(shown, [shown_number(bound) for bound in bounds])
 
     def test_limits_names(self) -> None:

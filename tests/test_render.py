@@ -34,9 +34,11 @@ from meshproto.events import (
     PeerRequestReceived,
     PeerRequestSent,
     PeersDiscovered,
+    PeerThrottled,
     PingReceived,
     PingSent,
     PongReceived,
+    Throttled,
 )
 from meshproto.render import TAGS, Narrator, guarded, visible
 from tests.fakes import known, peer
@@ -113,6 +115,18 @@ SESSION: list[tuple[Event, str | None]] = [
         "[MAINTENANCE] Removed stale peer dave (timeout)",
     ),
     (gone(DAVE, CloseReason.TIMEOUT), None),
+    (
+        PeerThrottled(peer=BOB, kind=Throttled.GOSSIP, ignored=57),
+        "[NETWORK] Limiting bob (too much gossip, 57 lines ignored)",
+    ),
+    (
+        PeerThrottled(peer=BOB, kind=Throttled.GOSSIP, ignored=1),
+        "[NETWORK] Limiting bob (too much gossip, 1 line ignored)",
+    ),
+    (
+        PeerThrottled(peer=BOB, kind=Throttled.CHAT, ignored=0),
+        "[NETWORK] Limiting bob (too much chat)",
+    ),
     (PingSent(peer=BOB), "[DEBUG] Sent PING to bob"),
     (PongReceived(peer=BOB), "[DEBUG] Received PONG from bob"),
     (PingReceived(peer=BOB), "[DEBUG] Received PING from bob"),

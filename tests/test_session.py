@@ -31,8 +31,7 @@ from meshproto.session import (
     Welcome,
 )
 from meshproto.wire import (
-    Blank,
-    Chat,
+    Chats,
     Hello,
     Message,
     PeerList,
@@ -47,7 +46,7 @@ IN = Direction.INCOMING
 OUT = Direction.OUTGOING
 
 HELLO = Hello("bob", "Bob")
-CHAT = Chat("hello")
+CHAT = Chats(("hello",))
 PEERS = PeerList((PeerAddress("192.0.2.2", 8002),), skipped=1)
 MESSAGES: tuple[Message, ...] = (
     HELLO,
@@ -58,7 +57,6 @@ MESSAGES: tuple[Message, ...] = (
     RequestPeers(),
     PEERS,
     CHAT,
-    Blank(),
 )
 
 LINK = FakeLink()

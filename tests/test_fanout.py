@@ -1,0 +1,230 @@
+"""Chat on its way out: together where it comes together, in order always."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from meshproto._fanout import FULL, PATIENCE, QUIET, Fanout
+from meshproto.errors import LocalProtocolError
+from meshproto.events import CloseReason, Delivery
+from meshproto.registry import Admitted, PeerEntry, Registry
+from meshproto.wire import Hello, Mesh1
+from tests.fakes import FakeLink
+
+CODEC = Mesh1()
+
+
+class WritingLink(FakeLink):
+    """Remembers each write by itself, and whether it was to leave at once."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(remote_host=host)
+        self.codec = CODEC
+        self.writes: list[tuple[bytes, bool]] = []
+
+    def send_lines(self, lines: bytes, *, at_once: bool = False) -> None:
+        super().send_lines(lines, at_once=at_once)
+        self.writes.append((lines, at_once))
+
+
+class FanoutCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.registry = Registry("peer-8001", 20)
+        self.fanout = Fanout(self.registry, self.clock, Mesh1())
+
+    def tearDown(self) -> None:
+        self.turns(3)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def peer(self, number: int = 2, link: WritingLink | None = None) -> WritingLink:
+        link = link or WritingLink(f"192.0.2.{number}")
+        verdict = self.registry.admit(link, Hello(f"peer-{number}", "x"), 0.0)
+        self.assertIsInstance(verdict, Admitted)
+        return link
+
+    def entry(self, link: FakeLink) -> PeerEntry:
+        entry = self.registry.of_link(link)
+        assert entry is not None
+        return entry
+
+    def turns(self, count: int) -> None:
+        """Let the reactor go round, in no time."""
+        for _ in range(count):
+            # Unlike `advance`, without what the calls of this turn put off.
+            for call in tuple(self.clock.calls):
+                function, args, kw = call.func, call.args, call.kw
+                call.cancel()
+                function(*args, **kw)
+
+
+class BurstTests(FanoutCase):
+    def test_a_single_line_leaves_at_once(self) -> None:
+        one, two = self.peer(2), self.peer(3)
+        self.fanout.broadcast("hello")
+        for link in (one, two):
+            self.assertEqual(link.writes, [(b"hello\n", True)])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_what_follows_it_leaves_together(self) -> None:
+        one, two = self.peer(2), self.peer(3)
+        for text in ("a", "b", "PING", "c"):
+            self.fanout.broadcast(text)
+        self.assertEqual(one.writes, [(b"a\n", True)])
+        self.turns(2)
+        for link in (one, two):
+            self.assertEqual(
+                link.writes,
+                [(b"a\n", True), (b"b\n\xe2\x81\xa0PING\nc\n", True)],
+            )
+        # One object for all: what waits for many peers is there once.
+        self.assertIs(one.writes[1][0], two.writes[1][0])
+
+    def test_after_a_pause_the_next_one_is_the_first_again(self) -> None:
+        link = self.peer()
+        for _ in range(3):
+            self.fanout.broadcast("x")
+            self.clock.advance(QUIET * 1.01)
+        self.assertEqual(link.writes, [(b"x\n", True)] * 3)
+
+    def test_up_to_the_pause_it_is_not(self) -> None:
+        link = self.peer()
+        self.fanout.broadcast("x")
+        self.clock.advance(QUIET * 0.99)
+        self.fanout.broadcast("y")
+        self.assertEqual(len(link.writes), 1)
+
+    def test_lines_are_gathered_as_long_as_every_turn_brings_more(self) -> None:
+        link = self.peer()
+        self.fanout.broadcast("first")
+        for turn in range(8):
+            self.fanout.broadcast(f"{turn}")
+            self.turns(1)
+        self.assertEqual(link.writes, [(b"first\n", True)])
+        self.turns(1)
+        said = b"".join(b"%d\n" % turn for turn in range(8))
+        self.assertEqual(link.writes[1:], [(said, True)])
+
+    def test_but_no_longer_than_that(self) -> None:
+        link = self.peer()
+        self.fanout.broadcast("first")
+        self.fanout.broadcast("a")
+        self.turns(1)
+        self.fanout.broadcast("b")
+        self.clock.rightNow += PATIENCE * 1.01
+        self.turns(1)
+        self.assertEqual(link.writes[1:], [(b"a\nb\n", True)])
+
+    def test_nor_more_than_that(self) -> None:
+        link = self.peer()
+        self.fanout.broadcast("first")
+        line = "x" * 1023
+        for _ in range(FULL // 1024 - 1):
+            self.fanout.broadcast(line)
+        self.assertEqual(len(link.writes), 1)
+        self.fanout.broadcast(line)
+        self.assertEqual([len(lines) for lines, _ in link.writes], [6, FULL])
+
+    def test_each_codec_says_it_in_its_own_way(self) -> None:
+        class Loud(Mesh1):
+            def encode_chat(self, text: str) -> bytes:
+                return super().encode_chat(text.upper())
+
+        plain, loud = self.peer(2), WritingLink("192.0.2.3")
+        loud.codec = Loud()
+        self.peer(3, loud)
+        for text in "abc":
+            self.fanout.broadcast(text)
+        self.turns(2)
+        self.assertEqual(plain.lines, [b"a\n", b"b\n", b"c\n"])
+        self.assertEqual(loud.lines, [b"A\n", b"B\n", b"C\n"])
+
+    def test_nobody_there(self) -> None:
+        self.assertFalse(self.fanout.broadcast("hello"))
+        self.assertRaises(LocalProtocolError, self.fanout.broadcast, "")
+
+    def test_a_text_that_cannot_be_sent_leaves_the_others_alone(self) -> None:
+        link = self.peer()
+        self.fanout.broadcast("a")
+        self.fanout.broadcast("b")
+        self.assertRaises(LocalProtocolError, self.fanout.broadcast, "two\nlines")
+        self.fanout.broadcast("c")
+        self.turns(2)
+        self.assertEqual(link.lines, [b"a\n", b"b\n", b"c\n"])
+
+    def test_whom_it_was_handed_to(self) -> None:
+        self.peer(2), self.peer(3)
+        for _ in range(2):
+            delivery = self.fanout.broadcast("hello")
+            self.assertEqual([p.id for p in delivery.peers], ["peer-2", "peer-3"])
+
+
+class OrderTests(FanoutCase):
+    def test_a_line_for_one_comes_after_what_was_said_to_all(self) -> None:
+        one, two = self.peer(2), self.peer(3)
+        self.fanout.broadcast("a")
+        self.fanout.broadcast("b")
+        delivery = self.fanout.send(self.entry(one), "only you")
+        self.fanout.broadcast("c")
+        self.turns(2)
+        self.assertEqual([p.id for p in delivery.peers], ["peer-2"])
+        self.assertEqual(one.lines, [b"a\n", b"b\n", b"only you\n", b"c\n"])
+        self.assertEqual(two.lines, [b"a\n", b"b\n", b"c\n"])
+
+    def test_of_many_lines_for_one_the_first_leaves_at_once(self) -> None:
+        link = self.peer()
+        for text in "abc":
+            self.fanout.send(self.entry(link), text)
+        self.assertEqual(
+            link.writes, [(b"a\n", True), (b"b\n", False), (b"c\n", False)]
+        )
+
+    def test_a_newcomer_hears_nothing_from_before_it_came(self) -> None:
+        old = self.peer(2)
+        self.fanout.broadcast("a")
+        self.fanout.broadcast("b")
+        self.fanout.flush()
+        new = self.peer(3)
+        self.fanout.broadcast("c")
+        self.turns(2)
+        self.assertEqual(old.lines, [b"a\n", b"b\n", b"c\n"])
+        self.assertEqual(new.lines, [b"c\n"])
+
+    def test_stopping_says_what_is_left_and_leaves_no_timer(self) -> None:
+        link = self.peer()
+        self.fanout.broadcast("a")
+        self.fanout.broadcast("b")
+        self.fanout.stop()
+        self.assertEqual(link.lines, [b"a\n", b"b\n"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_who_speaks_while_others_are_written_to_comes_later(self) -> None:
+        """A link that is cut by a write, and somebody who says so to all."""
+        others = [self.peer(number) for number in (2, 3, 4)]
+        fanout = self.fanout
+        deliveries: list[Delivery] = []
+        entry = self.entry
+
+        class Stuck(WritingLink):
+            def send_lines(self, lines: bytes, *, at_once: bool = False) -> None:
+                super().send_lines(lines, at_once=at_once)
+                if b"last" in lines:
+                    self.abort(CloseReason.SLOW_CONSUMER)
+                    deliveries.append(fanout.broadcast("it is gone"))
+                    for link in others:
+                        deliveries.append(fanout.send(entry(link), "and you"))
+
+        stuck = Stuck("192.0.2.9")
+        self.peer(9, stuck)
+        more = [self.peer(number) for number in (10, 11)]
+        self.fanout.broadcast("first")
+        self.fanout.broadcast("last")
+        self.turns(3)
+        self.assertEqual(len(deliveries), 4)
+        told = [b"first\n", b"last\n", b"it is gone\n"]
+        for link in others:
+            self.assertEqual(link.lines, [*told, b"and you\n"])
+        for link in more:
+            self.assertEqual(link.lines, told)
