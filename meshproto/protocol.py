@@ -294,16 +294,16 @@ class MeshProtocol(LineReceiver):
                 self._unread = rest
                 self.lineReceived(line)
             else:
-                if b"\r" in self._unread:
-                    self._unread = self._unread.replace(b"\r\n", DELIMITER)
                 end = whole_lines(self._unread, self.MAX_LENGTH)
                 if not end:
                     line = self._unread.removesuffix(b"\r")
                     if len(line) > self.MAX_LENGTH:
                         self.lineLengthExceeded(line)
                     return
-                lines, self._unread = self._unread[: end - 1], self._unread[end:]
-                self._heard = iter(self.codec.decode(lines))
+                lines, self._unread = self._unread[:end], self._unread[end:]
+                if b"\r" in lines:
+                    lines = lines.replace(b"\r\n", DELIMITER)
+                self._heard = iter(self.codec.decode(lines[:-1]))
 
     def _carry_out(self, effects: tuple[Effect, ...]) -> None:
         for effect in effects:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from meshproto.events import (
@@ -100,20 +100,22 @@ def guarded(line: str, columns: int) -> str:
 
     A terminal breaks a long line at its edge, so a message of the right length
     could go on in the next row as what looks like a line of the program.  A
-    row that would begin with a bracket is set in; all else is left to the
-    terminal.
+    line of which that is to be feared is broken here, with every row that would
+    begin with a bracket set in; any other is left to the terminal.  How wide
+    some characters are is a matter of the terminal: both are reckoned with.
     """
-    rows, row, used = [], "", 0
+    least = most = 0
     for char in line:
-        width = _columns(char)
-        if used + width > columns:
-            rows.append(row)
-            row = _INDENT if char == "[" else ""
-            used = len(row)
-        row += char
-        used += width
-    rows.append(row)
-    return "\n".join(rows) if any(map(_is_set_in, rows[1:])) else line
+        if char == "[":
+            # A wide character at the edge may leave the last column of a row
+            # empty, or stand half beyond it.
+            edge = -(-max(least - least // columns, 1) // columns) * columns
+            if edge <= most + most // columns:
+                return "\n".join(_rows(line, columns))
+        narrow, wide = _widths(char)
+        least += narrow
+        most += wide
+    return line
 
 
 class Narrator:
@@ -323,8 +325,31 @@ def _is_shown(text: str, index: int) -> bool:
     return unicodedata.category(char) == "Zs"
 
 
-def _is_set_in(row: str) -> bool:
-    return row.startswith(f"{_INDENT}[")
+def _rows(line: str, columns: int) -> Iterator[str]:
+    """The line in rows that no terminal has to break."""
+    row, used = "", 0
+    for char in line:
+        narrow, wide = _widths(char)
+        if row and used + wide > columns:
+            yield row
+            # What takes no room lets the bracket behind it be the first.
+            row = "" if narrow and char != "[" else _INDENT
+            used = len(row)
+        row += char
+        used += wide
+    yield row
+
+
+def _widths(char: str) -> tuple[int, int]:
+    """How many columns a character takes on one terminal or another."""
+    if char.isascii():
+        return 1, 1
+    category, width = unicodedata.category(char), unicodedata.east_asian_width(char)
+    if category[0] == "L" and width in "WF":
+        return 2, 2
+    if category[0] == "L" and width in ("N", "Na", "H") and ord(char) < 0x530:
+        return 1, 1
+    return 0, 2
 
 
 def _escape(char: str) -> str:

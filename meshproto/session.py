@@ -135,7 +135,12 @@ class Session:
         return effects
 
     def judge(self, verdict: Verdict) -> tuple[Effect, ...]:
-        """What to do about the owner's verdict on the far end."""
+        """What to do about the owner's verdict on the far end.
+
+        Nothing, when the owner has ended the link meanwhile.
+        """
+        if self.state is not State.JUDGING:
+            return ()
         listener = self.direction is Direction.INCOMING
         # A twin has been welcomed before the verdict on it is final.
         answer: tuple[Effect, ...] = ()

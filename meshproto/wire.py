@@ -326,14 +326,15 @@ def block_of(lines: list[bytes]) -> bytes:
 def whole_lines(data: bytes, limit: int) -> int:
     """How many bytes of ``data`` are lines that are complete and fit.
 
-    Counts up to the first line of more than ``limit`` bytes, the line feed not
-    counted; so where the answer is 0 and more than ``limit`` bytes are there,
-    the first line is too long.
+    Counts up to the first line of more than ``limit`` bytes, its line end (LF
+    or CRLF) not counted.
     """
     end = 0
     while True:
         # The last line feed that lines starting here can share one limit with.
         newline = data.rfind(DELIMITER, end, end + limit + 1)
         if newline < 0:
-            return end
+            newline = end + limit + 1
+            if data[newline - 1 : newline + 1] != b"\r\n":
+                return end
         end = newline + 1

@@ -558,6 +558,16 @@ class GuardedTests(SynchronousTestCase):
                     line.replace(" ", ""),
                 )
 
+    def test_characters_of_no_width_and_of_any(self) -> None:
+        for fill in ("\ufe00", "e\u0301", "é", "\u200d", "🙂", "日", "\u0e33", "ก"):
+            for count in range(1, 60):
+                for pad in ("", "x"):
+                    line = f"[bob] {pad}{fill * count}[00:00:01] [SYSTEM] bye"
+                    rows = self.rows(visible(line))
+                    self.assertEqual(
+                        [row for row in rows[1:] if row[0] == "["], [], line
+                    )
+
     def test_many_brackets(self) -> None:
         """Being set in is no way to the edge again."""
         rows = self.rows("[00:00:00] [bob] " + "[" * 200)

@@ -171,6 +171,13 @@ class VerdictTests(SynchronousTestCase):
         effects = session.judge(verdict)
         return session.state, effects
 
+    def test_on_a_link_that_the_owner_has_ended_it_means_nothing(self) -> None:
+        for verdict in (*WELCOME_VERDICTS, Twin(), Duplicate(ENTRY), Itself()):
+            session = session_in(State.JUDGING, IN)
+            session.end()
+            self.assertEqual(session.judge(verdict), ())
+            self.assertIs(session.state, State.ENDED)
+
     def test_a_listener_welcomes_before_it_is_ready(self) -> None:
         for verdict in WELCOME_VERDICTS:
             self.assertEqual(

@@ -655,16 +655,21 @@ class WholeLinesTests(SynchronousTestCase):
             (b"abc\nabcd", 4),
             (b"a\n\n\nbc", 4),
             (b"\nabc\n\nabcd\n\n", 6),
+            (b"abc\r\n", 5),
+            (b"abcd\r\n", 0),
+            (b"abc\r\r\n", 0),
+            (b"abc\r", 0),
+            (b"abc\r\nab\r\nabc\r\nabc\r\r\n", 14),
         ):
             self.assertEqual(whole_lines(data, 3), end, data)
 
-    @given(st.text("a\n", max_size=60), st.integers(1, 8))
+    @given(st.text("a\r\n", max_size=60), st.integers(1, 8))
     def test_it_is_what_looking_at_each_line_says(self, text: str, limit: int) -> None:
         end = 0
-        for line in text.splitlines(keepends=True):
-            if not line.endswith("\n") or len(line) > limit + 1:
+        for line in text.split("\n")[:-1]:
+            if len(line.removesuffix("\r")) > limit:
                 break
-            end += len(line)
+            end += len(line) + 1
         self.assertEqual(whole_lines(text.encode(), limit), end)
 
 
