@@ -8,42 +8,38 @@ bytes at once; what it does not take goes the usual way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
-from twisted.internet.interfaces import IConsumer
 from twisted.internet.tcp import Connection
 
 #: Attributes of Twisted's that say whether bytes wait; not all are public.
 NEEDED = ("dataBuffer", "_tempDataLen", "TLS", "connected", "disconnecting")
 
 
-def direct_writer(transport: IConsumer) -> Callable[[bytes], object]:
-    """The fastest way to write to a transport: its own ``write``, or a better one.
+def is_direct(transport: object) -> bool:
+    """Whether `write_now` can do better than the transport's own ``write``."""
+    return isinstance(transport, Connection) and all(
+        hasattr(transport, name) for name in NEEDED
+    )
 
-    It keeps the order of what is written by either, and leaves an error of the
-    connection to be found by the reactor: nobody is called back from here.
+
+def write_now(connection: Any, data: bytes) -> None:
+    """Write to a transport of which `is_direct` is true.
+
+    Keeps the order with what is written by ``write``, and leaves an error of
+    the connection to be found by the reactor: nobody is called back from here.
     """
-    plain: Callable[[bytes], object] = transport.write
-    if not isinstance(transport, Connection):
-        return plain
-    if not all(hasattr(transport, name) for name in NEEDED):
-        return plain
-    connection: Connection = transport
-
-    def write(data: bytes) -> None:
-        if (
-            connection.dataBuffer
-            or connection._tempDataLen
-            or connection.TLS
-            or not connection.connected
-            or connection.disconnecting
-        ):
-            plain(data)
-            return
-        written = connection.writeSomeData(data)
-        if not isinstance(written, int):
-            plain(data)
-        elif written < len(data):
-            plain(data[written:])
-
-    return write
+    if (
+        connection.dataBuffer
+        or connection._tempDataLen
+        or connection.TLS
+        or not connection.connected
+        or connection.disconnecting
+    ):
+        connection.write(data)
+        return
+    written = connection.writeSomeData(data)
+    if not isinstance(written, int):
+        connection.write(data)
+    elif written < len(data):
+        connection.write(data[written:])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from twisted.internet.interfaces import (
     IConsumer,
@@ -20,19 +21,48 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from meshproto._direct import direct_writer
+from meshproto._direct import is_direct, write_now
 
 _BATCH = 64 * 1024
+#: The queue of whoever has nothing queued; never added to.
+_NONE: deque[bytes] = deque(maxlen=0)
+
+
+class OutboxOwner(Protocol):
+    """Whose queue it is."""
+
+    def overrun(self) -> None:
+        """Too much waits, or it has not moved for too long.  Called once."""
+
+    def eased(self) -> None:
+        """The queue has shrunk."""
 
 
 @implementer(IPushProducer)
 class Outbox:
     """The send queue of one link.
 
-    ``on_overrun`` is called once, when more than ``limit`` bytes wait or
-    nothing has moved for ``stall_timeout`` seconds.  ``on_eased`` is called
-    whenever the queue has shrunk, ``on_flushed`` when a `finish` is done.
+    Its owner hears when more than ``limit`` bytes wait or nothing has moved for
+    ``stall_timeout`` seconds, and whenever the queue has shrunk.
     """
+
+    # A node may have thousands of links, and most of them nothing to send.
+    __slots__ = (
+        "_clock",
+        "_closed",
+        "_congested",
+        "_held",
+        "_is_direct",
+        "_limit",
+        "_lines",
+        "_moved_at",
+        "_on_flushed",
+        "_owner",
+        "_stall_check",
+        "_stall_timeout",
+        "_transport",
+        "size",
+    )
 
     def __init__(
         self,
@@ -41,18 +71,16 @@ class Outbox:
         *,
         limit: int,
         stall_timeout: float,
-        on_overrun: Callable[[], None],
-        on_eased: Callable[[], None],
+        owner: OutboxOwner,
     ) -> None:
         self._transport = transport
-        self._write_direct = direct_writer(transport)
+        self._is_direct = is_direct(transport)
         self._clock = clock
         self._limit = limit
         self._stall_timeout = stall_timeout
-        self._on_overrun = on_overrun
-        self._on_eased = on_eased
+        self._owner = owner
         self._on_flushed: Callable[[], None] | None = None
-        self._lines: deque[bytes] = deque()
+        self._lines = _NONE
         self.size = 0
         self._held = False
         self._congested = False
@@ -67,8 +95,8 @@ class Outbox:
             self._enqueue(lines, urgent=False)
         elif self._closed:
             pass
-        elif at_once:
-            self._write_direct(lines)
+        elif at_once and self._is_direct:
+            write_now(self._transport, lines)
         else:
             self._transport.write(lines)
 
@@ -99,7 +127,7 @@ class Outbox:
         if self._closed:
             return
         self._closed = True
-        self._lines.clear()
+        self._lines = _NONE
         self.size = 0
         self._on_flushed = None
         self._transport.unregisterProducer()
@@ -130,13 +158,15 @@ class Outbox:
     def _enqueue(self, line: bytes, *, urgent: bool) -> None:
         if self._closed or self._on_flushed is not None:
             return
+        if self._lines is _NONE:
+            self._lines = deque()
         if urgent:
             self._lines.appendleft(line)
         else:
             self._lines.append(line)
         self.size += len(line)
         if self.size > self._limit:
-            self._on_overrun()
+            self._owner.overrun()
 
     def _flush(self) -> None:
         shrunk = False
@@ -151,7 +181,9 @@ class Outbox:
             shrunk = True
             self._transport.write(b"".join(batch))
         if shrunk:
-            self._on_eased()
+            if not self._lines:
+                self._lines = _NONE
+            self._owner.eased()
         if self._on_flushed is not None and not self._lines:
             flushed, self._on_flushed = self._on_flushed, None
             flushed()
@@ -162,6 +194,6 @@ class Outbox:
             return
         still_allowed = self._moved_at + self._stall_timeout - self._clock.seconds()
         if still_allowed <= 0:
-            self._on_overrun()
+            self._owner.overrun()
         else:
             self._stall_check = self._clock.callLater(still_allowed, self._check_stall)

@@ -52,7 +52,9 @@ class _Transport(ITCPTransport, IConsumer):
     """What every stream transport of Twisted is."""
 
 
+# One for all links: there may be thousands.
 _NOTHING: Iterator[Message] = iter(())
+_NO_REASONS: frozenset[object] = frozenset()
 
 #: Where a connection without IP addresses (a UNIX socket) ends: here.
 _NO_HOST = "127.0.0.1"
@@ -91,8 +93,7 @@ class MeshProtocol(LineReceiver):
         self._outbox: Outbox | None = None
         self._deadline: IDelayedCall | None = None
         self._far_end_finished = False
-        self._pauses: set[object] = set()
-        self._holds: set[object] = set()
+        self._pauses = self._holds = _NO_REASONS
         # What arrived and is not decoded, and what is decoded and not told.
         self._unread = b""
         self._heard: Iterator[Message] = _NOTHING
@@ -118,8 +119,7 @@ class MeshProtocol(LineReceiver):
             self._clock,
             limit=self._limits.send_queue,
             stall_timeout=self._limits.stall_timeout,
-            on_overrun=lambda: self.abort(CloseReason.SLOW_CONSUMER),
-            on_eased=lambda: self._host.link_eased(self),
+            owner=self,
         )
         spent = self._clock.seconds() - self.opened_at
         self._set_deadline(self._limits.handshake_timeout - spent)
@@ -186,6 +186,16 @@ class MeshProtocol(LineReceiver):
             self._outbox.close()
         self._host.link_gone(self)
 
+    # OutboxOwner
+
+    def overrun(self) -> None:
+        """The far end does not take what is sent."""
+        self.abort(CloseReason.SLOW_CONSUMER)
+
+    def eased(self) -> None:
+        """The far end has taken some of what waited."""
+        self._host.link_eased(self)
+
     # IPeerLink
 
     def send(self, message: Message) -> None:
@@ -210,7 +220,7 @@ class MeshProtocol(LineReceiver):
         """Neither read nor send until the reason is resumed."""
         if self._session.state is State.ENDED:
             return
-        self._holds.add(reason)
+        self._holds |= {reason}
         if self._outbox is not None:
             self._outbox.hold()
         self.pause(reason)
@@ -222,18 +232,18 @@ class MeshProtocol(LineReceiver):
         if not self._pauses:
             self.reading = False
             self.pauseProducing()
-        self._pauses.add(reason)
+        self._pauses |= {reason}
 
     def resume(self, reason: object) -> None:
         """Take back a pause or a hold."""
         if self._session.state is State.ENDED:
             return
         if reason in self._holds:
-            self._holds.discard(reason)
+            self._holds -= {reason}
             if not self._holds and self._outbox is not None:
                 self._outbox.release()
         if reason in self._pauses:
-            self._pauses.discard(reason)
+            self._pauses -= {reason}
             if not self._pauses:
                 self.reading = True
                 # What was not read meanwhile is no silence of the far end.
@@ -382,7 +392,7 @@ class MeshProtocol(LineReceiver):
             return
         self._session.end()
         self._set_deadline(None)
-        self._holds.clear()
+        self._holds = _NO_REASONS
         self.reading = False
         self._unread = b""
         self._heard = _NOTHING

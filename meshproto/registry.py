@@ -183,6 +183,10 @@ class Audience(Sequence[Peer]):
 class Registry:
     """The seats of one node.  Never more than ``max_peers`` are taken."""
 
+    _all: tuple[PeerEntry, ...] | None
+    _audience: Audience | None
+    _codecs: tuple[Mesh1, ...] | None
+
     def __init__(self, own_id: str, max_peers: int) -> None:
         self.own_id = own_id
         self.max_peers = max_peers
@@ -195,14 +199,21 @@ class Registry:
 
     def entries(self) -> tuple[PeerEntry, ...]:
         """Every peer, in the order in which they came."""
+        if self._all is None:
+            self._all = tuple(self._entries.values())
         return self._all
 
     def audience(self) -> Sequence[Peer]:
         """Every peer as applications see it."""
+        if self._audience is None:
+            self._audience = Audience(self.entries())
         return self._audience
 
     def codecs(self) -> tuple[Mesh1, ...]:
         """What turns a message into the peers' lines, each once."""
+        if self._codecs is None:
+            codecs = dict.fromkeys(entry.link.codec for entry in self.entries())
+            self._codecs = tuple(codecs)
         return self._codecs
 
     def of_link(self, link: IPeerLink) -> PeerEntry | None:
@@ -314,10 +325,8 @@ class Registry:
         return entry
 
     def _changed(self) -> None:
-        """What is asked for with every message, made when a peer comes or goes."""
-        self._all = tuple(self._entries.values())
-        self._audience = Audience(self._all)
-        self._codecs = tuple(dict.fromkeys(entry.link.codec for entry in self._all))
+        """A peer has come or gone: what is kept for every message is outdated."""
+        self._all = self._audience = self._codecs = None
 
     def _cross(self, entry: PeerEntry, new: IPeerLink) -> Crossed:
         entry.second = new

@@ -121,7 +121,10 @@ class Session:
     ``hello`` is what the far end said of itself, None before it did.
     """
 
+    __slots__ = ("_welcomed", "direction", "hello", "state")
+
     def __init__(self, direction: Direction) -> None:
+        self._welcomed = False
         self.direction = direction
         self.state = State.GREETING
         self.hello: Hello | None = None
@@ -182,8 +185,6 @@ class Session:
     def end(self) -> None:
         """The link has ended: whatever still arrives means nothing."""
         self.state = State.ENDED
-
-    _welcomed = False
 
     def _refuse(self, refusal: Refusal) -> tuple[Effect, ...]:
         if self.direction is Direction.INCOMING and not self._welcomed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import Any
 
 from twisted.internet import reactor as the_reactor
@@ -13,15 +14,14 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from meshproto._direct import NEEDED, direct_writer
+from meshproto._direct import NEEDED, is_direct, write_now
 
 reactor: Any = the_reactor
 
 
 class FallbackTests(SynchronousTestCase):
     def test_other_transports_are_written_to_as_usual(self) -> None:
-        transport = StringTransport()
-        self.assertEqual(direct_writer(transport), transport.write)
+        self.assertFalse(is_direct(StringTransport()))
 
     def test_a_connection_without_what_is_needed_too(self) -> None:
         one, other = socket.socketpair()
@@ -38,7 +38,9 @@ class FallbackTests(SynchronousTestCase):
             vars_ = {**names, "__class__": property(lambda self: Connection)}
             bare = type("Other", (Bare,), vars_)()
             self.assertIsInstance(bare, Connection)
-            self.assertEqual(direct_writer(bare), bare.write)
+            self.assertFalse(is_direct(bare), missing)
+        bare = type("Other", (Bare,), {**vars_, missing: 0})()
+        self.assertTrue(is_direct(bare))
 
 
 class Ended(Protocol):
@@ -84,7 +86,7 @@ class ConnectionTests(TestCase):
         def ready(_: None) -> None:
             transport: Any = self.protocol.transport
             self.transport = transport
-            self.write = direct_writer(transport)
+            self.write = partial(write_now, transport)
 
         return connected.addCallback(ready)
 
@@ -102,7 +104,7 @@ class ConnectionTests(TestCase):
         return data
 
     def test_this_twisted_has_what_is_needed(self) -> None:
-        self.assertNotEqual(self.write, self.transport.write)
+        self.assertTrue(is_direct(self.transport))
 
     def test_the_bytes_are_there_before_the_reactor_turns(self) -> None:
         self.write(b"hello\n")

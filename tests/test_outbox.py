@@ -23,14 +23,13 @@ class OutboxCase(SynchronousTestCase):
             self.clock, tcp_address("192.0.2.1", 1), tcp_address("192.0.2.2", 2)
         )
         self.overruns = 0
-        self.eased: list[int] = []
+        self.sizes: list[int] = []
         self.outbox = Outbox(
             self.transport,
             self.clock,
             limit=self.limit,
             stall_timeout=self.stall_timeout,
-            on_overrun=self.overrun,
-            on_eased=lambda: self.eased.append(self.outbox.size),
+            owner=self,
         )
 
     def tearDown(self) -> None:
@@ -39,6 +38,9 @@ class OutboxCase(SynchronousTestCase):
 
     def overrun(self) -> None:
         self.overruns += 1
+
+    def eased(self) -> None:
+        self.sizes.append(self.outbox.size)
 
     def taken(self) -> bytes:
         data = bytes(self.transport.taken)
@@ -65,7 +67,7 @@ class OrderTests(OutboxCase):
         self.outbox.write_urgent(b"two\n")
         self.assertEqual(self.taken(), b"one\ntwo\n")
         self.assertEqual(self.outbox.size, 0)
-        self.assertEqual(self.eased, [])
+        self.assertEqual(self.sizes, [])
 
     def test_a_full_transport_makes_lines_wait_here_and_counts_them(self) -> None:
         self.fill()
@@ -89,7 +91,7 @@ class OrderTests(OutboxCase):
         self.ease()
         self.assertEqual(self.taken()[FULL + 1 :], b"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n")
         self.assertEqual(self.outbox.size, 0)
-        self.assertEqual(self.eased, [0])
+        self.assertEqual(self.sizes, [0])
 
     def test_an_urgent_line_overtakes_the_lines_that_wait(self) -> None:
         self.fill()
@@ -238,7 +240,7 @@ class BacklogTests(OutboxCase):
         self.transport.take()
         self.transport.take()
         self.assertEqual(self.outbox.size, 0)
-        self.assertEqual(self.eased, [2 * FULL, 0])
+        self.assertEqual(self.sizes, [2 * FULL, 0])
         self.assertEqual(len(self.taken()), 5 * FULL + 1)
 
     def test_progress_starts_the_time_again(self) -> None:
