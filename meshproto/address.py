@@ -41,12 +41,12 @@ _LOOPBACK_NAMES = frozenset(
 
 # A mesh of n nodes tells each address some n times: reading it once is a large
 # part of what a mesh costs to form.  Bounded, since peers choose the texts.
-_remembered = lru_cache(maxsize=4096)
+remembered = lru_cache(maxsize=4096)
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-@_remembered
+@remembered
 def ip_of(host: str) -> IPAddress | None:
     """The host as an IP address, or None when it is a name.
 
@@ -62,12 +62,15 @@ def ip_of(host: str) -> IPAddress | None:
     return ip
 
 
-@_remembered
+@remembered
 def normal_host(host: str) -> str:
     """The one spelling of a host: an IP literal or a DNS name.
 
     Raises `AddressError` for anything else.
     """
+    if len(host) > _MAX_NAME:
+        # Not even to be remembered as bad: peers choose the texts.
+        raise AddressError(f"{host[:40]!r}... is too long for a host name")
     ip = ip_of(host)
     if ip is not None:
         zone = ip.scope_id if isinstance(ip, ipaddress.IPv6Address) else None
@@ -76,12 +79,12 @@ def normal_host(host: str) -> str:
         return str(ip)
     name = host.lower()
     last = name.rstrip(".").rpartition(".")[2]
-    if len(name) > _MAX_NAME or not _NAME.match(name) or _NUMBER.match(last):
+    if not _NAME.match(name) or _NUMBER.match(last):
         raise AddressError(f"{host!r} is not a host name or an IP address")
     return name.rstrip(".")
 
 
-@_remembered
+@remembered
 def is_loopback(host: str) -> bool:
     """Whether the host means "this machine" wherever it is spoken.
 
@@ -119,7 +122,7 @@ class PeerAddress:
 
         Raises `AddressError` when host or port is not valid.
         """
-        return cls(normal_host(host), port)
+        return _made(host, port)
 
     @classmethod
     def parse(cls, text: str) -> PeerAddress:
@@ -128,27 +131,37 @@ class PeerAddress:
         Raises `AddressError` with one line that names the text and what is
         wrong with it.
         """
-        host, colon, port = text.rpartition(":")
-        if not colon or text.endswith("]"):
-            raise AddressError(f"{text!r} has no port: write host:port")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-            if not isinstance(_literal(host), ipaddress.IPv6Address):
-                raise AddressError(f"{text!r} has no IPv6 address in its brackets")
-        elif ":" in host:
-            raise AddressError(f"{text!r} needs brackets: write [ipv6]:port")
-        if not host:
-            raise AddressError(f"{text!r} has no host: write host:port")
-        if not (port.isascii() and port.isdigit() and len(port) <= 5):
-            raise AddressError(f"{text!r} has no valid port number")
-        try:
-            return cls.of(host, int(port))
-        except AddressError as error:
-            raise AddressError(f"{text!r}: {error}") from None
+        return _parsed(text)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+@remembered
+def _made(host: str, port: int) -> PeerAddress:
+    return PeerAddress(normal_host(host), port)
+
+
+@remembered
+def _parsed(text: str) -> PeerAddress:
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        raise AddressError(f"{text!r} has no port: write host:port")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if not isinstance(_literal(host), ipaddress.IPv6Address):
+            raise AddressError(f"{text!r} has no IPv6 address in its brackets")
+    elif ":" in host:
+        raise AddressError(f"{text!r} needs brackets: write [ipv6]:port")
+    if not host:
+        raise AddressError(f"{text!r} has no host: write host:port")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5):
+        raise AddressError(f"{text!r} has no valid port number")
+    try:
+        return _made(host, int(port))
+    except AddressError as error:
+        raise AddressError(f"{text!r}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -23,7 +23,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from meshproto.address import PeerAddress, Target, ip_of, is_loopback
+from meshproto.address import (
+    PeerAddress,
+    Target,
+    ip_of,
+    is_loopback,
+    remembered,
+)
 from meshproto.events import KnownAddress
 from meshproto.registry import OWN_HOST, PeerKey
 
@@ -132,13 +138,15 @@ class AddressBook:
         """
         new = skipped = 0
         for address in addresses:
-            if is_loopback(address.host) and source.host != OWN_HOST:
+            if source.host != OWN_HOST and is_loopback(address.host):
                 address = PeerAddress.of(source_host, address.port)
+            key = self._key(address)
+            known = self._records.get(key)
             if not believable(address):
                 skipped += 1
-            elif self.is_own(address):
+            elif key == (OWN_HOST, self.own_port) or (known and known.own):
                 continue
-            elif (known := self._records.get(self._key(address))) is not None:
+            elif known is not None:
                 self._respell(known, address, now)
             elif self._told[source] >= self._limit_per_peer or not self._has_room():
                 skipped += 1
@@ -338,6 +346,7 @@ def backoff_bound(failures: int, cap: float) -> float:
     return min(cap, BACKOFF_BASE * 2.0 ** min(failures - 1, 32))
 
 
+@remembered
 def believable(address: PeerAddress) -> bool:
     """Whether an address that a peer told may be dialled at all.
 
@@ -357,6 +366,7 @@ def believable(address: PeerAddress) -> bool:
     return ip.scope_id is None
 
 
+@remembered
 def disclosed(
     address: PeerAddress, *, ours: bool, to_own_host: bool, local_host: str
 ) -> PeerAddress | None:

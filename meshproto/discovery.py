@@ -231,8 +231,9 @@ class Discovery:
         own = self.own_address(link)
         head = (own,) if own is not None else ()
         others: dict[PeerAddress, None] = {}
+        asking = self._registry.of_link(link)
         for entry in self._registry.entries():
-            if link not in entry.links():
+            if entry is not asking:
                 told = self._disclose(entry, link)
                 if told is not None and told != own:
                     others[told] = None
