@@ -243,10 +243,8 @@ class Hub:
             self._untold.extend(events)
             return None
         self._telling = True
-        told = 0
         try:
-            for event in events:
-                told += 1
+            for told, event in enumerate(events, 1):
                 for subscriber in self._subscribers:
                     try:
                         subscriber(event)
@@ -255,10 +253,10 @@ class Hub:
                 if self._untold:
                     self._tell_untold()
                 if not link.reading:
-                    break
+                    return Chats(texts[told:]) if told < len(texts) else None
         finally:
             self._telling = False
-        return Chats(texts[told:]) if told < len(texts) else None
+        return None
 
     def _subscriber_failed(
         self, subscriber: Callable[[Event], object], event: Event

@@ -731,6 +731,24 @@ class EventsTests(NodeCase):
         texts = [event.text for event in bench.of(ChatReceived)]
         self.assertEqual(texts, [f"{n}" for n in range(30)])
 
+    def test_one_message_at_a_time(self) -> None:
+        """Who pauses at each message gets each once, also if they are all alike."""
+        bench = self.bench()
+        wire = bench.guest("bob:bob")
+        node = bench.node
+        node.subscribe(
+            lambda event: (
+                node.pause_reading() if isinstance(event, ChatReceived) else None
+            )
+        )
+        wire.say("a", "a", "PING", "a", "b", "a")
+        for count in range(1, 6):
+            self.assertEqual(len(bench.of(ChatReceived)), count)
+            node.resume_reading()
+            bench.settle()
+        texts = [event.text for event in bench.of(ChatReceived)]
+        self.assertEqual(texts, ["a", "a", "a", "b", "a"])
+
     def test_whoever_comes_meanwhile_is_not_read_either(self) -> None:
         bench = self.bench(max_queued_events=2)
         stream = bench.node.events()
