@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from meshproto._drain import Drains
 from meshproto._fanout import Fanout
 from meshproto._merger import Merger
 from meshproto._throttle import Throttle
@@ -173,6 +174,7 @@ class Hub:
             probe=self.maintenance.probe,
         )
         self.fanout = Fanout(self.registry, clock, self._codec)
+        self.drains = Drains(self.registry, clock, config.send_queue_soft)
         self._throttle = Throttle(config, clock, self.emit)
         self._network = network
         self._pending = PendingLinks(config.max_pending, config.max_pending_per_host)
@@ -182,7 +184,6 @@ class Hub:
         self._telling = False
         self._open: dict[IPeerLink, None] = {}
         self._pauses: dict[object, None] = {}
-        self._on_eased: list[Callable[[], None]] = []
         self._unsettled: set[IPeerLink] = set()
         self._twins: dict[IPeerLink, None] = {}
         self._met_ourselves_at = float("-inf")
@@ -284,11 +285,13 @@ class Hub:
         """Take back a `pause`."""
         self._pauses.pop(reason, None)
         for link in tuple(self._open):
+            # Next time it is the turn of another one first.
+            if self._open.pop(link, False) is None:
+                self._open[link] = None
             link.resume(reason)
-
-    def when_eased(self, callback: Callable[[], None]) -> None:
-        """Call back the next time a queue has shrunk or a link has ended."""
-        self._on_eased.append(callback)
+            if reason in self._pauses:
+                # What it had to say was too much again.
+                break
 
     def close(self, reason: CloseReason) -> Deferred[None]:
         """End every link, sending what is queued; fires when all are closed."""
@@ -495,7 +498,7 @@ class Hub:
                     )
         self._unsettled.discard(link)
         self._end_lingering()
-        self._eased()
+        self.drains.check()
 
     def link_gone(self, link: IPeerLink) -> None:
         """A connection is closed."""
@@ -504,7 +507,7 @@ class Hub:
 
     def link_eased(self, link: IPeerLink) -> None:
         """A queue has shrunk."""
-        self._eased()
+        self.drains.check()
 
     # Dials
 
@@ -595,11 +598,6 @@ class Hub:
         self.book.peer_left(entry.key, self.clock.seconds())
         self.emit(PeerDisconnected(peer=entry.snapshot(), reason=reason))
         self.dialer.pump()
-
-    def _eased(self) -> None:
-        callbacks, self._on_eased = self._on_eased, []
-        for callback in callbacks:
-            callback()
 
     def _check_closed(self) -> None:
         if self._closing is not None and not self._open and not self._closing.called:

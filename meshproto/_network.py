@@ -27,7 +27,7 @@ from meshproto.address import PeerAddress, Target, ip_of, is_loopback
 from meshproto.errors import AddressError
 from meshproto.interfaces import INetwork
 
-_BACKLOG = 128
+_BACKLOG = 1024
 #: Seconds for which an answer about a host is kept, and how many are.
 _OWN_HOST_TTL = 5.0
 _OWN_HOSTS_KEPT = 1024

@@ -42,8 +42,10 @@ class OutboxOwner(Protocol):
 class Outbox:
     """The send queue of one link.
 
-    Its owner hears when more than ``limit`` bytes wait or nothing has moved for
-    ``stall_timeout`` seconds, and whenever the queue has shrunk.
+    ``size`` counts the bytes that wait here, ``moved_at`` is when the far end last
+    took any, or the transport became full.  The owner hears when more than
+    ``limit`` bytes wait or nothing has moved for ``stall_timeout`` seconds, and
+    whenever the queue has shrunk.
     """
 
     # A node may have thousands of links, and most of them nothing to send.
@@ -55,12 +57,13 @@ class Outbox:
         "_is_direct",
         "_limit",
         "_lines",
-        "_moved_at",
         "_on_flushed",
         "_owner",
         "_stall_check",
         "_stall_timeout",
         "_transport",
+        "_urgent",
+        "moved_at",
         "size",
     )
 
@@ -85,7 +88,8 @@ class Outbox:
         self._held = False
         self._congested = False
         self._closed = False
-        self._moved_at = 0.0
+        self._urgent: tuple[bytes, ...] = ()
+        self.moved_at = 0.0
         self._stall_check: IDelayedCall | None = None
         transport.registerProducer(self, True)
 
@@ -101,9 +105,13 @@ class Outbox:
             self._transport.write(lines)
 
     def write_urgent(self, line: bytes) -> None:
-        """Queue a line before the others."""
+        """Queue a line before the others, unless the same one waits there already.
+
+        So whoever asks a thousand times and takes no answer gets one.
+        """
         if self._held or self._congested:
-            self._enqueue(line, urgent=True)
+            if line not in self._urgent:
+                self._enqueue(line, urgent=True)
         elif not self._closed:
             self._transport.write(line)
 
@@ -128,6 +136,7 @@ class Outbox:
             return
         self._closed = True
         self._lines = _NONE
+        self._urgent = ()
         self.size = 0
         self._on_flushed = None
         self._transport.unregisterProducer()
@@ -140,7 +149,7 @@ class Outbox:
     def pauseProducing(self) -> None:
         """The transport is full."""
         self._congested = True
-        self._moved_at = self._clock.seconds()
+        self.moved_at = self._clock.seconds()
         if self._stall_check is None and not self._closed:
             self._stall_check = self._clock.callLater(
                 self._stall_timeout, self._check_stall
@@ -149,6 +158,7 @@ class Outbox:
     def resumeProducing(self) -> None:
         """The transport is empty."""
         self._congested = False
+        self.moved_at = self._clock.seconds()
         self._flush()
 
     def stopProducing(self) -> None:
@@ -158,11 +168,11 @@ class Outbox:
     def _enqueue(self, line: bytes, *, urgent: bool) -> None:
         if self._closed or self._on_flushed is not None:
             return
-        if self._lines is _NONE:
-            self._lines = deque()
         if urgent:
-            self._lines.appendleft(line)
+            self._urgent += (line,)
         else:
+            if self._lines is _NONE:
+                self._lines = deque()
             self._lines.append(line)
         self.size += len(line)
         if self.size > self._limit:
@@ -170,9 +180,12 @@ class Outbox:
 
     def _flush(self) -> None:
         shrunk = False
-        while self._lines and not (self._congested or self._held or self._closed):
-            batch: list[bytes] = []
-            size = 0
+        while not (self._congested or self._held or self._closed):
+            batch = list(self._urgent)
+            if not (batch or self._lines):
+                break
+            self._urgent = ()
+            size = sum(map(len, batch))
             while self._lines and size < _BATCH:
                 line = self._lines.popleft()
                 batch.append(line)
@@ -184,7 +197,7 @@ class Outbox:
             if not self._lines:
                 self._lines = _NONE
             self._owner.eased()
-        if self._on_flushed is not None and not self._lines:
+        if self._on_flushed is not None and not (self._lines or self._urgent):
             flushed, self._on_flushed = self._on_flushed, None
             flushed()
 
@@ -192,7 +205,7 @@ class Outbox:
         self._stall_check = None
         if not self._congested:
             return
-        still_allowed = self._moved_at + self._stall_timeout - self._clock.seconds()
+        still_allowed = self.moved_at + self._stall_timeout - self._clock.seconds()
         if still_allowed <= 0:
             self._owner.overrun()
         else:

@@ -67,6 +67,7 @@ class IPeerLink(Interface):
     target: Target | None = Attribute("What was dialled; None on incoming links.")
     opened_at: float = Attribute("Clock seconds when the dial or accept began.")
     last_heard: float = Attribute("Clock seconds when anything last arrived.")
+    moved_at: float = Attribute("Clock seconds when the far end last took any.")
     codec: Mesh1 = Attribute("What turns messages into this link's lines.")
 
     def send(message: Message) -> None:

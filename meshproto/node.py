@@ -230,23 +230,11 @@ class MeshNode:
     def drain(self) -> Deferred[None]:
         """Wait until no peer has more than `NodeConfig.send_queue_soft` waiting.
 
-        Fires at once when that is so already.  A peer that does not take its
-        messages is cut in time, so this does not wait for ever.
+        Fires at once when that is so already.  A peer that has taken nothing
+        for a second is not waited for while there are others, and a peer that
+        goes on taking nothing is cut in time; so this does not wait for ever.
         """
-        drained: Deferred[None] = Deferred()
-
-        def check() -> None:
-            if drained.called:
-                return
-            soft = self.config.send_queue_soft
-            entries = self._hub.registry.entries()
-            if all(entry.link.queued() <= soft for entry in entries):
-                drained.callback(None)
-            else:
-                self._hub.when_eased(check)
-
-        check()
-        return drained
+        return self._hub.drains.wait()
 
     def discover(self) -> int:
         """Ask every peer for addresses now; returns how many were asked."""

@@ -56,6 +56,10 @@ class _Transport(ITCPTransport, IConsumer):
 _NOTHING: Iterator[Message] = iter(())
 _NO_REASONS: frozenset[object] = frozenset()
 
+#: Messages of one link in one turn of the reactor (chat that came together is
+#: one); the others have to wait for a flood of tiny ones no longer than that.
+_PER_TURN = 64
+
 #: Where a connection without IP addresses (a UNIX socket) ends: here.
 _NO_HOST = "127.0.0.1"
 
@@ -98,6 +102,7 @@ class MeshProtocol(LineReceiver):
         self._unread = b""
         self._heard: Iterator[Message] = _NOTHING
         self._busy = False
+        self._turn: IDelayedCall | None = None
         self.reading = True
         self.MAX_LENGTH = self._limits.max_handshake_line
 
@@ -212,6 +217,11 @@ class MeshProtocol(LineReceiver):
         if self._outbox is not None and self._may_send():
             self._outbox.write_urgent(self.codec.encode(message))
 
+    @property
+    def moved_at(self) -> float:
+        """When the far end last took any of what waits."""
+        return self._outbox.moved_at if self._outbox is not None else 0.0
+
     def queued(self) -> int:
         """Bytes that the far end has not taken, besides the transport's own."""
         return self._outbox.size if self._outbox is not None else 0
@@ -250,7 +260,8 @@ class MeshProtocol(LineReceiver):
                 self.last_heard = self._clock.seconds()
                 if self._session.state is State.DRAINING:
                     self._set_deadline(self._limits.drain_timeout)
-                self.resumeProducing()
+                if self._turn is None:
+                    self.resumeProducing()
 
     def drain(self) -> None:
         """Send no more, read to the end; cut what does not end in time."""
@@ -286,9 +297,13 @@ class MeshProtocol(LineReceiver):
         The first line by itself, since what it says decides about the link;
         after it all lines that are there at once.
         """
+        left = _PER_TURN
         while not self.paused:
             for message in self._heard:
                 self._carry_out(self._session.receive(message))
+                left -= 1
+                if not left:
+                    self._let_others_have_a_turn()
                 if self.paused:
                     return
             if not self._unread:
@@ -314,6 +329,16 @@ class MeshProtocol(LineReceiver):
                 if b"\r" in lines:
                     lines = lines.replace(b"\r\n", DELIMITER)
                 self._heard = iter(self.codec.decode(lines[:-1]))
+
+    def _let_others_have_a_turn(self) -> None:
+        if self._turn is None and not self._ended():
+            self.pauseProducing()
+            self._turn = self._clock.callLater(0, self._own_turn)
+
+    def _own_turn(self) -> None:
+        self._turn = None
+        if not self._pauses:
+            self.resumeProducing()
 
     def _carry_out(self, effects: tuple[Effect, ...]) -> None:
         for effect in effects:
@@ -393,6 +418,9 @@ class MeshProtocol(LineReceiver):
         self._session.end()
         self._set_deadline(None)
         self._holds = _NO_REASONS
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
         self.reading = False
         self._unread = b""
         self._heard = _NOTHING

@@ -207,6 +207,7 @@ class FakeLink:
         self.last_heard = opened_at
         self.codec = Mesh1()
         self.waiting = 0
+        self.moved_at = 0.0
         self.sent: list[Message] = []
         self.urgent: list[Message] = []
         self.lines: list[bytes] = []

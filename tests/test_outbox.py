@@ -127,6 +127,22 @@ class HoldTests(OutboxCase):
         self.assertEqual(self.outbox.size, 5)
 
 
+class UrgentOnceTests(OutboxCase):
+    def test_the_same_line_waits_once(self) -> None:
+        self.fill()
+        self.outbox.write(b"chat\n")
+        for _ in range(1000):
+            self.outbox.write_urgent(b"PONG\n")
+            self.outbox.write_urgent(b"PING\n")
+        self.assertEqual(self.outbox.size, 15)
+        self.ease()
+        self.assertEqual(self.taken()[FULL + 1 :], b"PONG\nPING\nchat\n")
+        self.fill()
+        self.outbox.write_urgent(b"PONG\n")
+        self.ease()
+        self.assertEqual(self.taken()[FULL + 1 :], b"PONG\n")
+
+
 class FinishTests(OutboxCase):
     def setUp(self) -> None:
         super().setUp()

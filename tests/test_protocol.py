@@ -994,6 +994,67 @@ class AfterTheEndTests(LinkCase):
         self.assertEqual(wire.protocol.clearLineBuffer(), b"")
 
 
+class TurnTests(LinkCase):
+    """A flood of tiny messages leaves the others their turn."""
+
+    def answered(self, wire: Wire) -> int:
+        return bytes(wire.transport.taken).count(b"PONG\n")
+
+    def turn(self) -> None:
+        """One turn of the reactor, and no more."""
+        for call in tuple(self.clock.calls):
+            if call.getTime() <= self.clock.seconds():
+                function, args, kw = call.func, call.args, call.kw
+                call.cancel()
+                function(*args, **kw)
+
+    def test_so_many_in_one_turn(self) -> None:
+        wire = self.ready()
+        wire.raw(b"PING\n" * 63)
+        self.assertTrue(wire.transport.reading)
+        wire.transport.taken.clear()
+        wire.raw(b"PING\n" * 150)
+        self.assertEqual(self.answered(wire), 64)
+        self.assertFalse(wire.transport.reading)
+        self.turn()
+        self.assertEqual(self.answered(wire), 128)
+        self.turn()
+        self.turn()
+        self.assertEqual(self.answered(wire), 150)
+        self.assertTrue(wire.transport.reading)
+
+    def test_chat_that_came_together_is_one(self) -> None:
+        wire = self.ready()
+        wire.raw(b"x\n" * 64 * 63)
+        self.assertEqual(len(self.messages()), 64 * 63)
+
+    def test_a_pause_meanwhile(self) -> None:
+        wire = self.ready()
+        wire.raw(b"PING\n" * 100)
+        wire.protocol.pause("busy")
+        self.turn()
+        self.assertEqual(self.answered(wire), 64)
+        wire.protocol.resume("busy")
+        self.turn()
+        self.assertEqual(self.answered(wire), 100)
+
+    def test_a_pause_that_is_over_before_the_turn(self) -> None:
+        wire = self.ready()
+        wire.raw(b"PING\n" * 100)
+        wire.protocol.pause("busy")
+        wire.protocol.resume("busy")
+        self.assertEqual(self.answered(wire), 64)
+        self.turn()
+        self.assertEqual(self.answered(wire), 100)
+
+    def test_an_end_meanwhile(self) -> None:
+        wire = self.ready()
+        wire.raw(b"PING\n" * 100)
+        wire.protocol.abort(CloseReason.TIMEOUT)
+        self.assertOver(wire, CloseReason.TIMEOUT, aborted=True)
+        self.assertEqual(self.answered(wire), 64)
+
+
 class PauseTests(LinkCase):
     def test_nothing_is_read_until_every_reason_is_gone(self) -> None:
         wire = self.ready()

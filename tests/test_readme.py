@@ -21,12 +21,13 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 import meshproto
-from meshproto import NodeConfig
+from meshproto import NodeConfig, _drain
 from meshproto._chat import COMMANDS
 from meshproto._merger import GRACE_OF_LOSER, GRACE_OF_SURVIVOR
-from meshproto.config import MiB
 from meshproto._quiet import WINDOW
+from meshproto.config import MiB
 from meshproto.liveness import MUTE_AFTER
+from meshproto.protocol import _PER_TURN
 from meshproto.render import TAGS
 from meshproto.usage import PromptOptions
 from tests.terminals import Terminal, environment, free_port, wait_until
@@ -254,7 +255,14 @@ class TableTests(SynchronousTestCase):
             for row in table_rows("limits.md")
             if not names(row[1]) and row[2] != "Default"
         ]
-        bounds = (WINDOW, MUTE_AFTER, GRACE_OF_LOSER, GRACE_OF_SURVIVOR)
+        bounds = (
+            _drain.PATIENCE,
+            _PER_TURN,
+            WINDOW,
+            MUTE_AFTER,
+            GRACE_OF_LOSER,
+            GRACE_OF_SURVIVOR,
+        )
         self.assertEqual(shown, [shown_number(bound) for bound in bounds])
 
     def test_limits_names(self) -> None:

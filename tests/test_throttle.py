@@ -131,6 +131,7 @@ class ChatRateTests(ThrottleCase):
     def test_by_default_there_is_none(self) -> None:
         bench = self.bench()
         bench.guest("bob:bob").say(*map(str, range(10_000)))
+        bench.settle()
         self.assertEqual(len(self.texts(bench)), 10_000)
 
     def test_beyond_the_rate_it_waits_and_nothing_is_lost(self) -> None:
