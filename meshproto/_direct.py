@@ -1,6 +1,6 @@
-"""Bytes to the kernel without a turn of the reactor between.
+"""What can be had of a real socket beyond Twisted's interfaces.
 
-`transport.write` of Twisted keeps what it is given until the reactor finds the
+Bytes to the kernel without a turn of the reactor between: `transport.write` of Twisted keeps what it is given until the reactor finds the
 socket writable: two changes of what is watched and one more turn, for every
 peer.  Where nothing waits in the transport the socket can as well be given the
 bytes at once; what it does not take goes the usual way.
@@ -8,9 +8,14 @@ bytes at once; what it does not take goes the usual way.
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet.tcp import Connection
+
+#: Bytes that the kernel may hold back of what it could not send yet.  Above
+#: that they wait here, where a PONG can overtake them.
+UNSENT = 128 * 1024
 
 #: Attributes of Twisted's that say whether bytes wait; not all are public.
 NEEDED = ("dataBuffer", "_tempDataLen", "TLS", "connected", "disconnecting")
@@ -43,3 +48,34 @@ def write_now(connection: Any, data: bytes) -> None:
         connection.write(data)
     elif written < len(data):
         connection.write(data[written:])
+
+
+def keep_back(connection: Any) -> None:
+    """Have the kernel take no more than it can send soon, where it can do that.
+
+    Of use where the network is slow: the send buffer of a socket grows to
+    megabytes, which takes a narrow line many seconds.
+    """
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None and is_direct(connection):
+        try:
+            connection.getHandle().setsockopt(socket.IPPROTO_TCP, option, UNSENT)
+        except OSError:
+            # A socket of another family, or of a kernel that is too old.
+            pass
+
+
+def has_hung_up(connection: Any) -> bool:
+    """Whether the far end has gone and left nothing else to be read.
+
+    Only true when that is known for sure, before Twisted comes round to it.
+    """
+    if not is_direct(connection) or connection.TLS or not connection.connected:
+        return False
+    try:
+        peeked = connection.getHandle().recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return not peeked

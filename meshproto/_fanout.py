@@ -19,7 +19,7 @@ from meshproto.wire import Mesh1, block_of
 #: Seconds without chat after which the next line is the first of a burst.
 QUIET = 0.000_25
 #: Seconds for which lines are gathered while every turn brings more.
-PATIENCE = 0.000_5
+PATIENCE = 0.001
 #: Bytes that are gathered at most.
 FULL = 64 * 1024
 

@@ -595,7 +595,8 @@ class Hub:
     def _part(self, entry: PeerEntry, reason: CloseReason) -> None:
         if entry.draining is not None:
             entry.draining.abort(reason)
-        self.book.peer_left(entry.key, self.clock.seconds())
+        now = self.clock.seconds()
+        self.book.peer_left(entry.key, now, now - entry.connected_at)
         self.emit(PeerDisconnected(peer=entry.snapshot(), reason=reason))
         self.dialer.pump()
 

@@ -18,6 +18,7 @@ The book is bounded in all and for each peer that tells.
 from __future__ import annotations
 
 import ipaddress
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -41,6 +42,11 @@ BACKOFF_CAP = 60.0
 #: late is to be joined soon.
 BACKOFF_CAP_LONELY = 10.0
 
+#: Seconds after which a link counts as one that works.
+SETTLED = 5.0
+#: Seconds in which word of others makes us dial an address early once.
+HASTE_INTERVAL = 10.0
+
 #: Ports below belong to system services; gossip does not make us knock there.
 FIRST_UNPRIVILEGED_PORT = 1024
 
@@ -57,7 +63,9 @@ class _Record:
     own: bool = False
     dialling: bool = False
     failures: int = 0
+    flaps: int = 0
     due: float = 0.0
+    hastened_at: float = -math.inf
     linked: set[PeerKey] = field(default_factory=set)
 
     @property
@@ -148,6 +156,7 @@ class AddressBook:
                 continue
             elif known is not None:
                 self._respell(known, address, now)
+                self._hasten(known, now)
             elif self._told[source] >= self._limit_per_peer or not self._has_room():
                 skipped += 1
             else:
@@ -252,17 +261,21 @@ class AddressBook:
         record.dialling = False
         record.own = True
 
-    def peer_left(self, peer: PeerKey, now: float) -> None:
+    def peer_left(self, peer: PeerKey, now: float, lived: float = math.inf) -> None:
         """The peer is gone: its addresses may be dialled again, after a jitter.
 
-        Both sides redial, and the jitter mostly lets one be first.
+        Both sides redial, and the jitter mostly lets one be first.  ``lived`` is
+        for how long it was connected, in seconds: after links that end as soon
+        as they have begun the jitter grows as the backoff of failures does.
         """
         for record in self._linked.pop(peer, ()):
             # An address with several peers is one that may be any of them.
             for other in record.linked - {peer}:
                 self._linked[other].remove(record)
             record.linked.clear()
-            record.due = now + self._rng.random() * BACKOFF_BASE
+            record.flaps = record.flaps + 1 if lived < SETTLED else 0
+            bound = backoff_bound(max(1, record.flaps), BACKOFF_CAP)
+            record.due = now + self._rng.random() * bound
 
     def known(self) -> tuple[KnownAddress, ...]:
         """The whole book, without the node's own addresses."""
@@ -300,6 +313,16 @@ class AddressBook:
             if record.target != address:
                 record.target = address
                 record.due = min(record.due, now + BACKOFF_BASE)
+
+    def _hasten(self, record: _Record, now: float) -> None:
+        # Whoever tells of a node is linked to it, so it is there: after a
+        # partition the first link that heals is news for all the others.
+        soon = now + BACKOFF_BASE
+        if not (record.proven or record.given) or record.due <= soon:
+            return
+        if record.may_be_dialled and now - record.hastened_at >= HASTE_INTERVAL:
+            record.hastened_at = now
+            record.due = now + self._rng.random() * BACKOFF_BASE
 
     def _has_room(self) -> bool:
         """Make room for one more told address; False when all others are better."""

@@ -28,6 +28,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from meshproto._direct import has_hung_up, keep_back
 from meshproto._outbox import Outbox
 from meshproto.address import Target, normal_host
 from meshproto.errors import AddressError, RemoteProtocolError
@@ -119,6 +120,7 @@ class MeshProtocol(LineReceiver):
         if is_tcp and ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)
+            keep_back(self.transport)
         self._outbox = Outbox(
             self.transport,
             self._clock,
@@ -330,6 +332,14 @@ class MeshProtocol(LineReceiver):
                     lines = lines.replace(b"\r\n", DELIMITER)
                 self._heard = iter(self.codec.decode(lines[:-1]))
 
+    def _is_stale(self) -> bool:
+        """Whether a dialler gave up while its hello lay unread.
+
+        After a suspension all dials of those seconds are read at once, and are
+        no news of anybody.
+        """
+        return self.direction is Direction.INCOMING and has_hung_up(self.transport)
+
     def _let_others_have_a_turn(self) -> None:
         if self._turn is None and not self._ended():
             self.pauseProducing()
@@ -353,6 +363,8 @@ class MeshProtocol(LineReceiver):
                     self.send_urgent(message)
                 case Welcome():
                     self.send(self._host.own_hello())
+                case Introduce() if self._is_stale():
+                    self._end(CloseReason.CLOSED_BY_PEER, abort=False)
                 case Introduce(hello, confirmed):
                     verdict = self._host.hello_received(self, hello, confirmed)
                     self._carry_out(self._session.judge(verdict))

@@ -668,6 +668,44 @@ class LinkTests(BookTestCase):
             self.assertEqual(self.book.linked_to(self.target), ())
             self.assertEqual(self.book.due(100.0 + drawn), [self.target])
 
+    def test_links_that_end_at_once_come_ever_more_seldom(self) -> None:
+        self.dice.value = 0.5
+        pauses = []
+        for lived in (4.9, 0.0, 1.0, 4.9, 0.0, 0.0, 0.0, 0.0, 5.0, 4.9, 4.9):
+            self.book.link(self.target, BOB, proven=True)
+            self.book.peer_left(BOB, 100.0, lived)
+            due = self.book.next_due()
+            assert due is not None
+            pauses.append(due - 100.0)
+        self.assertEqual(pauses, [0.5, 1, 2, 4, 8, 16, 30, 30, 0.5, 0.5, 1])
+
+    def test_who_is_told_of_is_dialled_soon(self) -> None:
+        """After a partition nobody waits for a long backoff to end."""
+        self.dice.value = 0.5
+        self.book.link(self.target, BOB, proven=True)
+        self.book.peer_left(BOB, 0.0)
+        self.fail_dials(self.target, 7)
+        self.assertEqual(self.book.next_due(), 30.0)
+        self.book.learn([self.target], EVE, "203.0.113.9", 5.0)
+        self.assertEqual(self.book.next_due(), 5.5)
+
+    def test_but_only_once_in_ten_seconds(self) -> None:
+        self.dice.value = 0.5
+        self.book.link(self.target, BOB, proven=True)
+        self.book.peer_left(BOB, 0.0)
+        self.fail_dials(self.target, 7)
+        for now, due in ((5.0, 5.5), (6.0, 30.0), (14.9, 30.0), (15.0, 15.5)):
+            self.book.learn([self.target], EVE, "203.0.113.9", now)
+            self.assertEqual(self.book.next_due(), due)
+            self.book.dial_failed(self.target, 0.0, lonely=False)
+
+    def test_word_of_others_does_not_hasten_what_never_worked(self) -> None:
+        self.dice.value = 0.5
+        self.learn("a.example:8001")
+        self.fail_dials(self.target, 7)
+        self.book.learn([self.target], EVE, "203.0.113.9", 5.0)
+        self.assertEqual(self.book.next_due(), 30.0)
+
     def test_all_addresses_of_a_peer_are_free_when_it_leaves(self) -> None:
         other = address("b.example:8001")
         self.book.link(self.target, BOB, proven=True)

@@ -12,9 +12,16 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
-from meshproto._direct import NEEDED, is_direct, write_now
+from meshproto._direct import (
+    NEEDED,
+    UNSENT,
+    has_hung_up,
+    is_direct,
+    keep_back,
+    write_now,
+)
 
 reactor: Any = the_reactor
 
@@ -22,6 +29,8 @@ reactor: Any = the_reactor
 class FallbackTests(SynchronousTestCase):
     def test_other_transports_are_written_to_as_usual(self) -> None:
         self.assertFalse(is_direct(StringTransport()))
+        self.assertFalse(has_hung_up(StringTransport()))
+        keep_back(StringTransport())
 
     def test_a_connection_without_what_is_needed_too(self) -> None:
         one, other = socket.socketpair()
@@ -142,6 +151,35 @@ class ConnectionTests(TestCase):
         self.protocol.ended = Deferred()
         self.protocol.ended.callback(None)
         self.write(b"nor this")
+
+    def test_the_kernel_takes_no_more_than_it_can_send_soon(self) -> None:
+        if not hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            raise SkipTest("this system has no TCP_NOTSENT_LOWAT")
+        keep_back(self.transport)
+        kept = self.transport.getHandle().getsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT
+        )
+        self.assertEqual(kept, UNSENT)
+        # The far end reads nothing: its buffer fills, and so does that.
+        for _ in range(1000):
+            self.write(bytes(65536))
+            if self.transport._tempDataLen or self.transport.dataBuffer:
+                break
+        else:
+            self.fail("the kernel has taken 64 MB")
+
+    def test_whether_the_far_end_has_hung_up(self) -> None:
+        self.assertFalse(has_hung_up(self.transport))
+        self.far.sendall(b"x")
+        self.far.shutdown(socket.SHUT_WR)
+        self.assertFalse(has_hung_up(self.transport))
+        self.transport.getHandle().recv(1)
+        self.assertTrue(has_hung_up(self.transport))
+
+    def test_a_reset_is_that_too(self) -> None:
+        self.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.far.close()
+        self.assertTrue(has_hung_up(self.transport))
 
     async def test_nothing_is_written_behind_a_close(self) -> None:
         self.write(b"last")

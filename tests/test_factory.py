@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
@@ -176,3 +178,18 @@ class SocketTests(TestCase):
         listener.links[0].resume("slow")
         await listener.when("gone")
         self.assertIn(("message", Chat("hello")), listener.told)
+
+    async def test_a_dial_that_was_given_up_unread_is_no_news(self) -> None:
+        """A suspended process finds hello and goodbye in its backlog."""
+        listener = Owner(_reactor, "listener")
+        port = await TCP4ServerEndpoint(_reactor, 0, interface="127.0.0.1").listen(
+            MeshServerFactory(listener)
+        )
+        self.addCleanup(port.stopListening)
+        dialler = socket.create_connection(("127.0.0.1", port.getHost().port))
+        dialler.sendall(b"dialler:dialler\n")
+        dialler.close()
+        await listener.when("gone")
+        self.assertEqual(
+            [values[0] for values in listener.told], ["opened", "ended", "gone"]
+        )
