@@ -1,9 +1,10 @@
 """What can be had of a real socket beyond Twisted's interfaces.
 
-Bytes to the kernel without a turn of the reactor between: `transport.write` of Twisted keeps what it is given until the reactor finds the
-socket writable: two changes of what is watched and one more turn, for every
-peer.  Where nothing waits in the transport the socket can as well be given the
-bytes at once; what it does not take goes the usual way.
+Bytes to the kernel without a turn of the reactor between: `transport.write`
+keeps what it is given until the reactor finds the socket writable: two changes
+of what is watched and one more turn, for every peer.  Where nothing waits in the
+transport the socket can as well be given the bytes at once; what it does not
+take goes the usual way.
 """
 
 from __future__ import annotations
