@@ -10,6 +10,8 @@ which nothing was added, so nobody waits for a timer.
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from meshproto.events import Delivery
@@ -34,7 +36,7 @@ class Fanout:
         self._registry = registry
         self._clock = clock
         self._codec = codec
-        self._gathered: dict[Mesh1, list[bytes]] = {}
+        self._gathered: defaultdict[Mesh1, list[bytes]] = defaultdict(list)
         self._size = 0
         self._unwritten: dict[PeerEntry, bytes] = {}
         self._added = False
@@ -48,25 +50,23 @@ class Fanout:
         Raises `LocalProtocolError`, and says nothing, when a peer's wire cannot
         carry the text.
         """
+        lines = []
         codecs = self._registry.codecs() or (self._codec,)
-        lines = [codec.encode_chat(text) for codec in codecs]
+        for codec in codecs:
+            lines.append(codec.encode_chat(text))
         for codec, line in zip(codecs, lines, strict=True):
-            if codec in self._gathered:
-                self._gathered[codec].append(line)
-            else:
-                self._gathered[codec] = [line]
+            self._gathered[codec].append(line)
             self._size += len(line)
         self._added = True
-        now = self._clock.seconds()
         if self._turn is not None:
             if self._size >= FULL:
                 self.flush()
-        elif now - self._sent_at > QUIET:
+        elif (now := self._clock.seconds()) - self._sent_at > QUIET:
             self.flush()
         else:
             self._gathering_since = now
             self._turn = self._clock.callLater(0, self._turn_over)
-        return Delivery(self._registry.audience())
+        return self._registry.delivery()
 
     def send(self, entry: PeerEntry, text: str) -> Delivery:
         """Say one line to one peer; raises what `broadcast` raises."""
@@ -105,7 +105,8 @@ class Fanout:
 
     def _blocks(self) -> dict[PeerEntry, bytes]:
         """What has been gathered, for each peer."""
-        gathered, self._gathered, self._size = self._gathered, {}, 0
+        gathered = self._gathered
+        self._gathered, self._size = defaultdict(list), 0
         blocks = {codec: block_of(lines) for codec, lines in gathered.items()}
         return {
             entry: blocks[entry.link.codec]

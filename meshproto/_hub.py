@@ -470,7 +470,10 @@ class Hub:
             case Drained(entry):
                 entry.link.resume(link)
             case Halved(entry):
-                if self.merger.forget(entry):
+                # What a slow consumer has not taken is lost, and no other link can
+                # go on as if nothing had happened.
+                lossy = reason is CloseReason.SLOW_CONSUMER
+                if self.merger.forget(entry) and not lossy:
                     if entry.link.target is not None and self._closing is None:
                         self.discovery.introduce(entry.link)
                 elif reason is not _DEAD:

@@ -242,8 +242,8 @@ class AddressBook:
 
     def link(self, target: Target, peer: PeerKey, *, proven: bool) -> None:
         """The address belongs to a connected peer; ``proven`` by a dial."""
+        # A dial of it may be under way all the same, and ends by itself.
         record = self._record(target)
-        record.dialling = False
         if proven:
             self._untell(record)
             record.proven = True

@@ -194,6 +194,7 @@ class Dialer:
         retry = None
         match outcome:
             case Linked(_, key):
+                self._book.dial_ended(target)
                 self._book.link(target, key, proven=True)
             case Ourselves():
                 self._book.disown(target)

@@ -99,10 +99,9 @@ class Delivery:
 
     @property
     def peers(self) -> tuple[Peer, ...]:
-        """The peers, as they are when this is asked for the first time."""
+        """The peers, each as it is when this is asked."""
         # To make a snapshot of a peer costs more than to hand it a message.
-        self._peers = tuple(self._peers)
-        return self._peers
+        return tuple(self._peers)
 
     def __len__(self) -> int:
         return len(self._peers)

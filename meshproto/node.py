@@ -90,6 +90,7 @@ class MeshNode:
             timeout=config.connection_timeout,
         )
         self._hub = Hub(config, self.clock, self._network, self._rng)
+        self._fanout = self._hub.fanout
         self._phase = _Phase.NEW
         self._listening: IListeningPort | None = None
         self._when_stopped: list[Deferred[None]] = []
@@ -216,7 +217,7 @@ class MeshNode:
         long or has a line break; `NotRunning` when the node is not running.
         """
         self._require_running()
-        return self._hub.fanout.broadcast(text)
+        return self._fanout.broadcast(text)
 
     def send(self, peer: Peer | str, text: str) -> Delivery:
         """Say one line to one peer, given by its snapshot or its ID.
@@ -225,7 +226,7 @@ class MeshNode:
         several hosts run a peer of that ID, and what `broadcast` raises.
         """
         self._require_running()
-        return self._hub.fanout.send(self._find(peer), text)
+        return self._fanout.send(self._find(peer), text)
 
     def drain(self) -> Deferred[None]:
         """Wait until no peer has more than `NodeConfig.send_queue_soft` waiting.

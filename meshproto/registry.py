@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, overload
 
 from meshproto.address import PeerAddress, ip_of
-from meshproto.events import Direction, Peer
+from meshproto.events import Delivery, Direction, Peer
 from meshproto.interfaces import IPeerLink
 from meshproto.wire import Hello, Mesh1
 
@@ -184,7 +184,7 @@ class Registry:
     """The seats of one node.  Never more than ``max_peers`` are taken."""
 
     _all: tuple[PeerEntry, ...] | None
-    _audience: Audience | None
+    _delivery: Delivery | None
     _codecs: tuple[Mesh1, ...] | None
 
     def __init__(self, own_id: str, max_peers: int) -> None:
@@ -203,11 +203,11 @@ class Registry:
             self._all = tuple(self._entries.values())
         return self._all
 
-    def audience(self) -> Sequence[Peer]:
-        """Every peer as applications see it."""
-        if self._audience is None:
-            self._audience = Audience(self.entries())
-        return self._audience
+    def delivery(self) -> Delivery:
+        """What a message to every peer is handed to."""
+        if self._delivery is None:
+            self._delivery = Delivery(Audience(self.entries()))
+        return self._delivery
 
     def codecs(self) -> tuple[Mesh1, ...]:
         """What turns a message into the peers' lines, each once."""
@@ -254,9 +254,11 @@ class Registry:
             return Duplicate(known)
         if hello.id == self.own_id and not confirmed:
             return Twin()
-        if len(known.links()) > 1 or known.link.direction is link.direction:
+        crosses = known.link.direction is not link.direction
+        if len(known.links()) > 1 or not crosses or known.name != hello.name:
             # A peer that says welcome to another dial of ours has given up the
-            # link of the first: it would have said DUPLICATE otherwise.
+            # link of the first: it would have said DUPLICATE otherwise.  And one
+            # that bears another name has been started anew.
             return Replaced(self._seat(key, hello, link, now), known)
         return self._cross(known, link)
 
@@ -326,7 +328,7 @@ class Registry:
 
     def _changed(self) -> None:
         """A peer has come or gone: what is kept for every message is outdated."""
-        self._all = self._audience = self._codecs = None
+        self._all = self._delivery = self._codecs = None
 
     def _cross(self, entry: PeerEntry, new: IPeerLink) -> Crossed:
         entry.second = new

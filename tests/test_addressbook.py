@@ -588,6 +588,7 @@ class DialTests(BookTestCase):
         self.fail_dials(self.target, 1)
         self.assertEqual(self.book.due(60.0), [self.target])
         self.book.dial_started(self.target)
+        self.book.dial_ended(self.target)
         self.book.link(self.target, BOB, proven=True)
         self.book.peer_left(BOB, 60.0)
         self.assertEqual(self.book.due(120.0), [self.target])
@@ -750,10 +751,14 @@ class LinkTests(BookTestCase):
         self.assertEqual(self.book.due(0.0), [self.target])
         self.assertEqual(self.dice.draws, 0)
 
-    def test_a_link_ends_the_dial(self) -> None:
+    def test_a_link_does_not_end_the_dial(self) -> None:
+        """The peer may have come by itself, while we are still dialling it."""
         self.book.dial_started(self.target)
         self.book.link(self.target, BOB, proven=True)
         self.book.peer_left(BOB, 0.0)
+        self.assertEqual(self.book.due(1.0), [])
+        self.assertIsNone(self.book.next_due())
+        self.book.dial_ended(self.target)
         self.assertEqual(self.book.due(1.0), [self.target])
 
     def test_a_linked_address_that_is_forgotten_is_forgotten_in_full(self) -> None:
@@ -1059,6 +1064,7 @@ class BookMachine(RuleBasedStateMachine):
         if self.dialling:
             target = sorted(self.dialling, key=str)[pick % len(self.dialling)]
             self.dialling.discard(target)
+            self.book.dial_ended(target)
             self.book.link(target, peer, proven=True)
             self.linked.setdefault(peer, set()).add(target)
             self.sources.pop(target, None)

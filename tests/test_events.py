@@ -182,7 +182,6 @@ class DeliveryTests(SynchronousTestCase):
         self.assertTrue(delivery)
         self.assertEqual(asked.asked, 0)
         self.assertEqual(delivery.peers, (peer(),))
-        self.assertEqual(delivery.peers, (peer(),))
         self.assertEqual(asked.asked, 1)
         self.assertEqual(repr(delivery), f"Delivery(peers={(peer(),)!r})")
 

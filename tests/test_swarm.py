@@ -6,114 +6,534 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
 from io import StringIO
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
 from unittest.mock import patch
 
 from twisted.logger import Logger, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+import meshproto
+from meshproto._loop import Loop
+from meshproto._merger import Merger
+from meshproto._outbox import Outbox
+from meshproto.addressbook import AddressBook, Forgotten
+from meshproto.dialer import Dialer
 from meshproto.events import (
     ChatReceived,
     CloseReason,
+    Delivery,
     Direction,
+    Event,
     Peer,
     PeerConnected,
     PeerDisconnected,
+    PingReceived,
 )
+from meshproto.node import MeshNode
+from meshproto.registry import Pending, PendingLinks, Registry
 from meshproto.testing import __main__ as command
+from meshproto.testing import _network
+from meshproto.testing._many import play, play_all
+from meshproto.testing._plan import KINDS, NEW_HOST, NEW_PORT, SAME, Draw, Plan
+from meshproto.testing._rules import Calm, Violation
+from meshproto.testing._shrink import shrink
 from meshproto.testing._swarm import Swarm
 
 #: Played on every run of the tests.
-SEEDS = range(8)
+SEEDS = range(40)
+
+#: What is drawn is looked at in so many plans; a plan costs next to nothing.
+PLANS = range(3000)
 
 
 class SwarmTests(SynchronousTestCase):
     """What holds whatever happens, and what comes back when it ends."""
 
+    # A machine may be slow, and busy.
+    timeout = 600
+
     def test_seeds(self) -> None:
-        broken = [run.violation for run in map(command.play, SEEDS) if run.violation]
-        self.assertEqual(broken, [])
+        runs = [play(seed) for seed in SEEDS]
+        self.assertEqual([run.violation for run in runs if run.rule], [])
+        # Else a run that finds nothing says nothing.
+        befallen = sum((run.faults for run in runs), Counter[str]())
+        self.assertEqual(sorted(befallen), sorted(KINDS))
+        self.assertTrue(all(run.seconds > 15 for run in runs))
 
-    def test_every_kind_of_fault_occurs(self) -> None:
-        """Else a run that finds nothing says nothing."""
-        kinds: set[str] = set()
-        for seed in range(100):
-            kinds |= {kind.__name__ for kind in Swarm(seed).fault_kinds()}
-        expected = "break clog crash cut freeze partition power_off slow_reader swizzle"
-        self.assertEqual(sorted(kinds), [f"_{kind}" for kind in expected.split()])
+    def test_a_mesh_of_thirty(self) -> None:
+        seed = next(seed for seed in PLANS if len(Draw(seed).plan().places) == 30)
+        run = play(seed)
+        self.assertEqual((run.nodes, run.violation), (30, None))
 
-    def test_one_seed_is_one_run_in_every_process(self) -> None:
+    def test_several_at_a_time_are_the_same_runs(self) -> None:
+        self.assertEqual(list(play_all(SEEDS[:12], 2)), list(play_all(SEEDS[:12], 1)))
+
+
+class DigestTests(SynchronousTestCase):
+    """One seed is one run, everywhere."""
+
+    timeout = 600
+
+    #: A big mesh with fragments would take longer without showing more.
+    seeds = "3:9"
+
+    def digests(self, python: str, **environment: str) -> str:
+        """What the seeds come to in a process of its own."""
+        packages = [path for path in sys.path if path.endswith("site-packages")]
+        paths = [str(Path(meshproto.__file__).parent.parent), *packages]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
+        result = subprocess.run(
+            [python, "-m", "meshproto.testing", "--digests", "--seeds", self.seeds],
+            env=os.environ | environment,
+            cwd=tempfile.gettempdir(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return result.stdout
+
+    def expected(self) -> str:
+        with patch("sys.stdout", StringIO()) as output:
+            command.main(["--digests", "--seeds", self.seeds])
+        return output.getvalue()
+
+    def test_in_every_process(self) -> None:
         """Nothing depends on the order of a set, or on where an object lies."""
-        digests = set()
-        for hash_seed in ("0", "1", "12345"):
-            script = (
-                "from meshproto.testing._swarm import Swarm\n"
-                "print(Swarm(3).run().digest)"
-            )
-            environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-            result = subprocess.run(
-                [sys.executable, "-c", script],
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            digests.add(result.stdout.strip())
-        digests.add(Swarm(3).run().digest)
-        self.assertEqual(len(digests), 1)
+        digests = {
+            self.digests(sys.executable, PYTHONHASHSEED=hash_seed)
+            for hash_seed in ("0", "1", "12345")
+        }
+        self.assertEqual(digests, {self.expected()})
+
+    def test_on_other_versions_of_python(self) -> None:
+        """Those on the path, and those in ``MESHPROTO_PYTHONS``.
+
+        They use the packages of this one, all of which run anywhere.
+        """
+        named = os.environ.get("MESHPROTO_PYTHONS", "").split(os.pathsep)
+        on_path = [
+            path
+            for minor in range(11, 20)
+            if minor != sys.version_info.minor
+            if (path := shutil.which(f"python3.{minor}")) and self.runs(path)
+        ]
+        pythons = [*filter(None, named), *on_path]
+        if not pythons:
+            raise SkipTest("no other Python is here; MESHPROTO_PYTHONS names some")
+        expected = self.expected()
+        self.assertEqual(
+            {python: self.digests(python) for python in pythons},
+            dict.fromkeys(pythons, expected),
+        )
+
+    def runs(self, python: str) -> bool:
+        """A version manager's wrapper may stand for nothing."""
+        return subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
+
+    def test_seeds_differ(self) -> None:
+        lines = self.expected().split("\n")
+        self.assertEqual(len({line.partition(" ")[2] for line in lines if line}), 6)
+
+
+class DrawTests(SynchronousTestCase):
+    """What the seeds have in them."""
+
+    plans: list[Plan] = []
+
+    def setUp(self) -> None:
+        if not self.plans:
+            self.plans.extend(Draw(seed).plan() for seed in PLANS)
+
+    def test_meshes_of_every_size(self) -> None:
+        self.assertEqual({len(plan.places) for plan in self.plans}, set(range(2, 31)))
+
+    def test_most_meshes_are_small_and_have_faults(self) -> None:
+        """Small meshes are cheap, and most races need only two or three."""
+        small = [plan for plan in self.plans if len(plan.places) <= 6]
+        self.assertGreater(len(small), len(self.plans) * 0.7)
+        faults = sum(len(plan.faults) for plan in small)
+        self.assertGreater(faults / len(small), 5)
+
+    def test_every_kind_of_fault(self) -> None:
+        kinds = {fault.kind for plan in self.plans for fault in plan.faults}
+        self.assertEqual(kinds, set(KINDS))
+
+    def test_nodes_come_back_where_they_were_and_elsewhere(self) -> None:
+        for kind in ("crash", "power off", "leave"):
+            ways = {
+                fault.value
+                for plan in self.plans
+                for fault in plan.faults
+                if fault.kind == kind
+            }
+            self.assertEqual(ways, {SAME, NEW_PORT, NEW_HOST})
+
+    def test_cuts_of_one_direction_and_of_both(self) -> None:
+        for kind in ("cut", "clog", "partition", "bridge", "ring", "lag"):
+            ways = {
+                fault.one_way
+                for plan in self.plans
+                for fault in plan.faults
+                if fault.kind == kind
+            }
+            self.assertEqual(ways, {False, True})
+
+    def test_a_bridge_leaves_one_node_that_sees_all(self) -> None:
+        """So that sight is not transitive."""
+        bridges = [
+            (plan, fault)
+            for plan in self.plans
+            for fault in plan.faults
+            if fault.kind == "bridge"
+        ]
+        for plan, fault in bridges:
+            cut_off = {number for pair in fault.pairs for number in pair}
+            self.assertEqual(len(cut_off), len(plan.places) - 1)
+
+    def test_in_a_ring_everybody_sees_two(self) -> None:
+        rings = [
+            (plan, fault)
+            for plan in self.plans
+            for fault in plan.faults
+            if fault.kind == "ring"
+        ]
+        for plan, fault in rings:
+            unseen = Counter(number for pair in fault.pairs for number in pair)
+            size = len(plan.places)
+            self.assertEqual(set(unseen.values()), {size - 3})
+            self.assertEqual(len(unseen), size)
+
+    def test_clocks_that_start_and_go_differently(self) -> None:
+        clocks = [place.clock for plan in self.plans for place in plan.places]
+        odd = [clock for clock in clocks if clock != (0.0, 1.0)]
+        self.assertGreater(len(odd), len(clocks) / 5)
+        self.assertLess(min(rate for _, rate in odd), 0.82)
+        self.assertGreater(max(rate for _, rate in odd), 1.22)
+
+    def test_meshes_with_too_few_seats(self) -> None:
+        crowded = [plan for plan in self.plans if plan.crowded]
+        self.assertTrue(
+            any(p.settings["max_peers"] < len(p.places) - 1 for p in crowded)
+        )
+
+    def test_the_rest_stays_when_something_is_left_out(self) -> None:
+        plan = next(p for p in self.plans if len(p.faults) > 8 and len(p.places) > 4)
+        cut_down = plan.cut_down(nodes=3, faults=range(1, 6))
+        self.assertEqual(cut_down.places[0], plan.places[0])
+        self.assertEqual(len(cut_down.places), 3)
+        whole = {fault.number: fault for fault in plan.faults}
+        for fault in cut_down.faults:
+            self.assertIn(fault.number, range(1, 6))
+            self.assertEqual(fault.at, whole[fault.number].at)
+            self.assertTrue(all(max(pair) < 3 for pair in fault.pairs))
+            self.assertTrue(all(number < 3 for number in fault.nodes))
+        for number, place in enumerate(cut_down.places):
+            self.assertTrue(all(other < 3 for other in place.known))
+            self.assertTrue(place.known or number == 0)
+
+    def test_a_moved_node_keeps_its_clock(self) -> None:
+        seed = next(
+            plan.seed
+            for plan in self.plans
+            if plan.places[1].clock != (0.0, 1.0) and len(plan.places) == 2
+            if any(f.kind == "crash" and f.nodes == (1,) for f in plan.faults)
+        )
+        swarm = Swarm(seed)
+        self.assertIsNone(swarm.run().rule)
+        lives = [who for who in swarm._cast.values() if who.number == 1]
+        self.assertGreater(len(lives), 1)
+        rates = {who.machine.rate for who in lives}
+        self.assertEqual(rates, {swarm.plan.places[1].clock[1]})
+
+
+def peer(name: str = "node-2") -> Peer:
+    return Peer(
+        id=name,
+        name=name,
+        host="10.0.0.2",
+        address=None,
+        direction=Direction.INCOMING,
+        connected_at=0.0,
+        last_heard=0.0,
+    )
 
 
 class RuleTests(SynchronousTestCase):
-    """A run that breaks a rule is found out."""
+    """A node that breaks a rule is found out, by the name of the rule."""
 
     def setUp(self) -> None:
-        self.swarm = Swarm(0)
-        self.swarm._build()
-        [self.speaker, *_] = self.swarm._speakers
-        self.peer = Peer(
-            id="stranger",
-            name="stranger",
-            host="10.9.9.9",
-            address=None,
-            direction=Direction.INCOMING,
-            connected_at=0.0,
-            last_heard=0.0,
-        )
+        self.swarm = Swarm(0, nodes=2, faults=())
+        self.swarm._begin()
+        self.swarm._pass(5.0)
+        self.one, self.other = self.swarm._speakers.values()
+        [self.peer] = self.one.node.peers()
+        self.said = self.other.said
 
-    def assertFound(self, rule: str) -> None:
-        self.assertIn(rule, self.swarm._errors[0])
+    def assertFound(self, rule: str, see: Iterable[Event] = ()) -> None:
+        for event in see:
+            self.one.see(event)
+        self.assertEqual([violation.rule for violation in self.swarm._broken], [rule])
+        self.assertRaises(Violation, self.swarm._check)
+
+    def hear(self, *numbers: int) -> list[Event]:
+        texts = [f"{self.other.name} {number} " for number in numbers]
+        return [ChatReceived(peer=self.peer, text=text) for text in texts]
+
+    def test_nothing_is_found_where_nothing_is_broken(self) -> None:
+        self.other.said += 2
+        for event in self.hear(self.said + 1, self.said + 2):
+            self.one.see(event)
+        self.swarm._check()
 
     def test_two_connects_of_one_peer(self) -> None:
-        for _ in range(2):
-            count = len(self.speaker.connected) + 1
-            event = PeerConnected(peer=self.peer, peer_count=count, max_peers=20)
-            self.swarm._check(self.speaker, event)
-        self.assertFound("connected twice")
+        event = PeerConnected(peer=self.peer, peer_count=1, max_peers=20)
+        self.assertFound("connected twice", [event])
+
+    def test_a_wrong_count_of_peers(self) -> None:
+        event = PeerConnected(peer=peer("stranger"), peer_count=1, max_peers=20)
+        self.assertFound("peer count", [event])
 
     def test_farewell_of_somebody_who_never_came(self) -> None:
-        event = PeerDisconnected(peer=self.peer, reason=CloseReason.CLOSED_BY_PEER)
-        self.swarm._check(self.speaker, event)
-        self.assertFound("never came")
+        why = CloseReason.CLOSED_BY_PEER
+        event = PeerDisconnected(peer=peer("stranger"), reason=why)
+        self.assertFound("stranger", [event])
+
+    def test_any_event_of_a_stranger(self) -> None:
+        self.assertFound("stranger", [PingReceived(peer=peer("stranger"))])
+
+    def test_an_event_of_a_node_that_is_over(self) -> None:
+        self.one.over = True
+        self.assertFound("afterlife", [PingReceived(peer=self.peer)])
 
     def test_a_word_that_arrives_twice(self) -> None:
-        self.speaker.connected[self.peer.host, self.peer.id] = self.peer
-        for _ in range(2):
-            event = ChatReceived(peer=self.peer, text="node-9 1")
-            self.swarm._check(self.speaker, event)
-        self.assertFound("node-9 1 after 1")
+        self.assertFound("order", self.hear(self.said))
+
+    def test_a_word_of_somebody_else(self) -> None:
+        event = ChatReceived(peer=self.peer, text=f"{self.one.name} 1")
+        self.assertFound("author", [event])
+
+    def test_a_word_that_nobody_has_said(self) -> None:
+        self.assertFound("unsaid", self.hear(self.said + 1))
+
+    def test_a_word_that_is_missing(self) -> None:
+        self.swarm.net.run(60.0)
+        self.other.said += 3
+        event, gap = self.hear(self.said + 1, self.said + 3)
+        self.one.see(event)
+        self.swarm.net.run(1.0)
+        self.assertFound("lost", [gap])
+
+    def test_a_word_that_is_missing_because_the_way_was_cut(self) -> None:
+        """A link that is given up may lose what a cut holds up."""
+        self.swarm._calm.disturb(frozenset(("10.0.0.1", "10.0.0.2")))
+        self.other.said += 3
+        for event in self.hear(self.said + 1, self.said + 3):
+            self.one.see(event)
+        self.swarm._check()
 
     def test_an_error_in_the_log(self) -> None:
         log = Logger(source=self)
         globalLogPublisher.addObserver(self.swarm)
         self.addCleanup(globalLogPublisher.removeObserver, self.swarm)
         log.error("something broke")
-        self.assertFound("something broke")
+        self.assertFound("logged")
+        self.assertIn("something broke", str(self.swarm._broken[0]))
+
+    def test_whatever_is_raised_is_part_of_the_result(self) -> None:
+        with patch.object(MeshNode, "start", side_effect=KeyError("x")):
+            run = play(1)
+        self.assertEqual(run.rule, "raised")
+        self.assertIn("KeyError", run.violation or "")
+
+    def test_going_round_in_circles(self) -> None:
+        swarm = Swarm(1)
+
+        def again() -> None:
+            swarm.net.clock.callLater(0, again)
+
+        again()
+        self.assertEqual(swarm.run().rule, "endless")
+
+
+class CalmTests(SynchronousTestCase):
+    """Between whom nothing has gone wrong, and for how long."""
+
+    def setUp(self) -> None:
+        self.now = 0.0
+        self.calm = Calm(lambda: self.now)
+
+    def test_from_the_start(self) -> None:
+        self.assertEqual(self.calm.since("one", "other"), 0.0)
+
+    def test_not_while_a_fault_lasts(self) -> None:
+        self.calm.disturb("one")
+        self.assertEqual(self.calm.since("one", "other"), float("inf"))
+        self.assertEqual(self.calm.since("other"), 0.0)
+
+    def test_since_the_last_of_several_has_ended(self) -> None:
+        self.calm.disturb("one")
+        self.calm.disturb("one")
+        self.now = 1.0
+        self.calm.relieve("one")
+        self.assertEqual(self.calm.since("one"), float("inf"))
+        self.now = 2.0
+        self.calm.relieve("one")
+        self.now = 3.0
+        self.assertEqual(self.calm.since("one", "other"), 2.0)
+
+
+class BrokenNodeTests(SynchronousTestCase):
+    """Nodes with a fault of their own: whole runs find each of them."""
+
+    timeout = 600
+
+    def assertFound(self, rule: str, target: type, name: str, broken: Any) -> None:
+        with patch.object(target, name, broken):
+            rules = (play(seed).rule for seed in range(200))
+            found = next((found for found in rules if found), None)
+        self.assertEqual(found, rule)
+
+    def test_a_limit_of_seats_that_is_not_kept(self) -> None:
+        self.assertFound("seats", Registry, "_is_full", lambda registry: False)
+
+    def test_a_limit_of_dials_that_is_not_kept(self) -> None:
+        def has_room(dialer: Dialer, *, wanted: bool = False) -> bool:
+            return dialer._running
+
+        self.assertFound("bound", Dialer, "_has_room", has_room)
+
+    def test_a_limit_of_handshakes_that_is_not_kept(self) -> None:
+        def add(pending: PendingLinks, link: Any) -> Pending:
+            pending._links[link] = "somewhere"
+            pending._hosts["somewhere"] += 1
+            return Pending()
+
+        self.assertFound("bound", PendingLinks, "add", add)
+
+    def test_a_queue_without_end(self) -> None:
+        original = Outbox.__init__
+
+        def endless(outbox: Outbox, *args: Any, **options: Any) -> None:
+            original(outbox, *args, **options | {"limit": 1 << 40})
+
+        self.assertFound("bound", Outbox, "__init__", endless)
+
+    def test_two_links_that_are_never_merged(self) -> None:
+        self.assertFound("one link", Merger, "crossed", lambda merger, entry: None)
+
+    def test_a_timer_that_is_never_stopped(self) -> None:
+        self.assertFound("stop", Loop, "stop", lambda loop: None)
+
+    def test_addresses_that_are_forgotten(self) -> None:
+        def forget(book: AddressBook, target: Any, *_: Any, **__: Any) -> Forgotten:
+            record = book._record(target)
+            record.dialling = False
+            book._forget(record)
+            return Forgotten()
+
+        self.assertFound("whole", AddressBook, "dial_failed", forget)
+
+    def test_a_word_said_twice(self) -> None:
+        original = MeshNode.broadcast
+
+        def stutter(node: MeshNode, text: str) -> Delivery:
+            original(node, text)
+            return original(node, text)
+
+        self.assertFound("order", MeshNode, "broadcast", stutter)
+
+    def test_a_word_left_out(self) -> None:
+        original = MeshNode.broadcast
+        spoken: Counter[MeshNode] = Counter()
+
+        def mumble(node: MeshNode, text: str) -> Delivery:
+            spoken[node] += 1
+            return Delivery(()) if spoken[node] % 5 == 0 else original(node, text)
+
+        self.assertFound("lost", MeshNode, "broadcast", mumble)
+
+
+class TwoFarewells(MeshNode):
+    """A node that tells of a peer's end twice when the connection was reset."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.subscribe(self._again)
+        self._told = False
+
+    def _again(self, event: Event) -> None:
+        if isinstance(event, PeerDisconnected) and not self._told:
+            if event.reason is CloseReason.CONNECTION_LOST:
+                self._told = True
+                self._hub.emit(event)
+
+
+class ShrinkTests(SynchronousTestCase):
+    """A failing run is cut down to what it takes to fail."""
+
+    timeout = 600
+
+    def setUp(self) -> None:
+        patched = patch.object(_network, "MeshNode", TwoFarewells)
+        patched.start()
+        self.addCleanup(patched.stop)
+        self.seed = next(seed for seed in PLANS if self.is_rich(seed))
+
+    def is_rich(self, seed: int) -> bool:
+        """Whether the seed has much that can be left out, and fails."""
+        plan = Draw(seed).plan()
+        kinds = Counter(fault.kind for fault in plan.faults)
+        rich = len(plan.places) >= 4 and len(plan.faults) >= 8 and kinds["break"] >= 2
+        return rich and play(seed).rule == "stranger"
+
+    def test_one_fault_and_its_nodes_are_left(self) -> None:
+        shrunk = shrink(self.seed)
+        assert shrunk is not None
+        self.assertEqual(shrunk.run.rule, "stranger")
+        [fault] = shrunk.faults
+        # Nodes are left out from the end: these are the first that it takes.
+        befallen = [*fault.nodes, *(number for pair in fault.pairs for number in pair)]
+        self.assertEqual(shrunk.nodes, max(2, max(befallen) + 1))
+        self.assertLess(shrunk.nodes, len(Draw(self.seed).plan().places))
+
+    def test_what_is_left_fails_again(self) -> None:
+        shrunk = shrink(self.seed)
+        assert shrunk is not None
+        numbers = [fault.number for fault in shrunk.faults]
+        run = Swarm(self.seed, nodes=shrunk.nodes, faults=numbers).run()
+        self.assertEqual(run, shrunk.run)
+        without = Swarm(self.seed, nodes=shrunk.nodes, faults=()).run()
+        self.assertIsNone(without.rule)
+
+    def test_the_command_prints_how_to_play_it(self) -> None:
+        with patch("sys.stdout", StringIO()) as output:
+            status = command.main(["--seed", str(self.seed), "--shrink"])
+        self.assertEqual(status, 1)
+        lines = output.getvalue().splitlines()
+        [again] = [line for line in lines if line.startswith("again: ")]
+        *_, options = again.partition("meshproto.testing ")
+        with patch("sys.stdout", StringIO()) as output:
+            self.assertEqual(command.main(options.split()), 1)
+        self.assertIn("FAILED stranger: ", output.getvalue())
+
+    def test_a_seed_that_does_not_fail(self) -> None:
+        self.assertIsNone(shrink(self.seed, nodes=2, faults=()))
 
 
 class CommandTests(SynchronousTestCase):
     """``python -m meshproto.testing``."""
+
+    timeout = 600
 
     def run_command(self, *argv: str) -> tuple[int, str]:
         with patch("sys.stdout", StringIO()) as output:
@@ -125,26 +545,90 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(status, 0)
         self.assertIn("2 seeds, 0 failed", output)
         self.assertIn("simulated hours", output)
+        self.assertIn("nodes: 2 to ", output)
+
+    def test_several_jobs(self) -> None:
+        with patch("sys.stdout", StringIO()) as output:
+            status = command.main(["--seeds", "0:20", "--jobs", "2"])
+        self.assertEqual(status, 0)
+        self.assertIn("20 seeds, 0 failed", output.getvalue())
 
     def test_events_of_one_seed(self) -> None:
         status, output = self.run_command("--seeds", "1", "--events")
         self.assertEqual(status, 0)
         self.assertIn("PeerConnected(", output)
 
+    def test_fewer_nodes_and_faults(self) -> None:
+        status, output = self.run_command(
+            "--seeds", "1", "--nodes", "2", "--only-faults", "none"
+        )
+        self.assertEqual(status, 0)
+        self.assertIn("seed 1: 2 nodes, 0 faults, ok", output)
+
     def test_a_failing_seed_is_named(self) -> None:
         """And the status says that there was one."""
 
         def broken(swarm: Swarm) -> float:
-            raise swarm._broken("a rule")
+            swarm._fail("a rule", "is broken")
 
         with patch.object(Swarm, "_settle", broken):
             status, output = self.run_command("--seeds", "7")
         self.assertEqual(status, 1)
-        self.assertIn("FAILED seed 7 at", output)
+        self.assertIn("FAILED a rule: seed 7 at", output)
+        self.assertIn("1 seeds, 1 failed", output)
 
-    def test_bad_seeds(self) -> None:
-        for text in ("x", "3:1", "1:1", "1:2:3"):
+    def test_progress(self) -> None:
+        with patch.object(command, "_PROGRESS", 0.0):
             with patch("sys.stderr", StringIO()) as errors:
-                exit = self.assertRaises(SystemExit, command.main, ["--seeds", text])
+                self.run_command("--seeds", "1:4")
+        lines = errors.getvalue().splitlines()
+        self.assertEqual(len(lines), 3)
+        self.assertRegex(lines[-1], r"3 seeds, 0 failed, .* seeds/s, .* faults")
+
+    def test_bad_arguments(self) -> None:
+        for option, text in (
+            *(("--seeds", text) for text in ("x", "3:1", "1:1", "1:2:3")),
+            *(("--jobs", text) for text in ("0", "x")),
+            *(("--nodes", text) for text in ("1", "x")),
+            *(("--only-faults", text) for text in ("x", "1,x")),
+        ):
+            with patch("sys.stderr", StringIO()) as errors:
+                exit = self.assertRaises(SystemExit, command.main, [option, text])
             self.assertEqual(exit.code, 2)
             self.assertIn(text, errors.getvalue())
+
+    def test_an_interrupt_ends_it_with_the_summary_so_far(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for jobs in ("1", "2"):
+                status, output = self.interrupt(number, jobs)
+                self.assertEqual(status, 128 + number)
+                self.assertIn("interrupted", output)
+                self.assertRegex(output, r"\d+ seeds, 0 failed")
+
+    def interrupt(self, number: signal.Signals, jobs: str) -> tuple[int, str]:
+        arguments = ["--seeds", "0:1000000", "--jobs", jobs]
+        script = (
+            "import sys\n"
+            "from meshproto.testing import __main__ as command\n"
+            "command._PROGRESS = 0.0\n"
+            "if __name__ == '__main__':\n"
+            f"    sys.exit(command.main({arguments!r}))\n"
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "endless.py")
+            path.write_text(script, "utf-8")
+            root = str(Path(meshproto.__file__).parent.parent)
+            with subprocess.Popen(
+                [sys.executable, str(path)],
+                env=os.environ | {"PYTHONPATH": root},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as process:
+                self.addCleanup(process.kill)
+                assert process.stderr is not None
+                # The first line of progress: it has begun.
+                self.assertIn("seeds/s", process.stderr.readline())
+                process.send_signal(number)
+                output, _ = process.communicate(timeout=60)
+                return process.returncode, output

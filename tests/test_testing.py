@@ -8,12 +8,16 @@ from typing import Any
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import (
+    AlreadyCalled,
+    AlreadyCancelled,
     CannotListenError,
     ConnectionAborted,
     ConnectionDone,
     ConnectionLost,
+    ConnectionRefusedError,
 )
 from twisted.internet.interfaces import (
+    IDelayedCall,
     IHalfCloseableProtocol,
     IProtocol,
     IReactorTime,
@@ -29,6 +33,7 @@ from zope.interface.verify import verifyObject
 from meshproto.address import PeerAddress
 from meshproto.errors import AddressError
 from meshproto.interfaces import INetwork
+from meshproto.node import MeshNode
 from meshproto.testing import WINDOW, SimClock, SimNetwork, SimTimeout
 from meshproto.testing._machine import Machine
 
@@ -98,6 +103,42 @@ class SimClockTests(SynchronousTestCase):
         sooner = self.clock.callLater(1.0, self.note, "sooner")
         self.assertEqual(self.clock.getDelayedCalls(), [sooner, later])
 
+    def test_a_call_that_was_moved_often_is_made_once(self) -> None:
+        call = self.clock.callLater(1.0, self.note, "moved")
+        for seconds in (3.0, 2.0, 4.0):
+            call.reset(seconds)
+        self.assertEqual(self.clock.getDelayedCalls(), [call])
+        self.clock.advance(10.0)
+        self.assertEqual(self.calls, [("moved", 4.0)])
+
+    def test_what_is_over_cannot_be_moved(self) -> None:
+        made = self.clock.callLater(1.0, self.note, "made")
+        cancelled = self.clock.callLater(1.0, self.note, "never")
+        verifyObject(IDelayedCall, made)
+        cancelled.cancel()
+        self.clock.advance(1.0)
+        for call, error in ((made, AlreadyCalled), (cancelled, AlreadyCancelled)):
+            self.assertFalse(call.active())
+            self.assertRaises(error, call.cancel)
+            self.assertRaises(error, call.reset, 1.0)
+            self.assertRaises(error, call.delay, 1.0)
+
+    def test_arguments_are_handed_on(self) -> None:
+        got: list[Any] = []
+        self.clock.callLater(1.0, lambda *a, **kw: got.append((a, kw)), 1, two=2)
+        self.clock.advance(1.0)
+        self.assertEqual(got, [((1,), {"two": 2})])
+
+    def test_a_limit_of_steps_ends_what_goes_round_in_circles(self) -> None:
+        def again() -> None:
+            self.clock.callLater(0.0, again)
+
+        again()
+        self.clock.max_steps = 100
+        error = self.assertRaises(RuntimeError, self.clock.advance, 1.0)
+        self.assertIn("again", str(error))
+        self.assertEqual(self.clock.steps, 100)
+
     def test_looping_call(self) -> None:
         loop = LoopingCall(self.note, "tick")
         loop.clock = self.clock
@@ -165,6 +206,7 @@ class SimTransportTests(SynchronousTestCase):
         dial = here.endpoint(PeerAddress("10.0.0.2", 7000)).connect(client)
         self.net.run(0.2)
         self.successResultOf(dial)
+        self.servers = server
         [self.client], [self.server] = client.built, server.built
 
     def dial(self, host: str, port: int) -> Deferred[IProtocol]:
@@ -280,6 +322,133 @@ class SimTransportTests(SynchronousTestCase):
         self.net.run(0.2)
         self.successResultOf(dial)
 
+    def test_an_abort_loses_what_a_cut_holds_up(self) -> None:
+        """Nobody is there to send it again."""
+        self.net.cut(*self.nodes)
+        self.near().write(b"lost")
+        self.near().abortConnection()
+        self.net.run(5.0)
+        self.net.heal_all()
+        self.net.run(0.2)
+        self.assertEqual(self.server.received, b"")
+        self.assertIsNotNone(self.server.ended)
+
+    def test_an_abort_comes_after_what_is_on_its_way(self) -> None:
+        self.near().write(b"on its way")
+        self.near().abortConnection()
+        self.net.run(0.2)
+        self.assertEqual(self.server.received, b"on its way")
+        self.assertIsNotNone(self.server.ended)
+
+    def test_a_dial_of_a_node_that_refuses(self) -> None:
+        self.net.refuse(self.nodes[1])
+        failed: list[Failure] = []
+        self.dial("10.0.0.2", 7000).addErrback(failed.append)
+        self.net.run(0.2)
+        failed[0].trap(ConnectionRefusedError)
+        # The links that there are stay, and other nodes can be dialled.
+        self.near().write(b"still here")
+        self.net.run(0.2)
+        self.assertEqual(self.server.received, b"still here")
+        self.net.admit(self.nodes[1])
+        dial = self.dial("10.0.0.2", 7000)
+        self.net.run(0.2)
+        self.successResultOf(dial)
+
+    def test_a_dial_of_a_node_that_gives_no_answer(self) -> None:
+        self.net.swallow(self.nodes[1])
+        dial = self.dial("10.0.0.2", 7000)
+        self.net.run(3600.0)
+        self.assertNoResult(dial)
+        self.net.admit(self.nodes[1])
+        self.net.run(0.2)
+        self.successResultOf(dial)
+
+    def test_doors_that_open_by_themselves(self) -> None:
+        for close in (self.net.refuse, self.net.swallow):
+            close(self.nodes[1], 5.0)
+            before = len(self.servers.built)
+            self.net.run(4.0)
+            self.dial("10.0.0.2", 7000).addErrback(lambda why: None)
+            self.net.run(0.5)
+            self.assertEqual(len(self.servers.built), before)
+            self.net.run(1.0)
+            dial = self.dial("10.0.0.2", 7000)
+            self.net.run(0.2)
+            self.successResultOf(dial)
+
+    def test_the_port_stays_closed_for_the_next_node(self) -> None:
+        self.net.swallow(self.nodes[1])
+        self.net.crash(self.nodes[1])
+        again = self.net.node("10.0.0.2", port=7000)
+        self.net.start(again)
+        dial = self.dial("10.0.0.2", 7000)
+        self.net.run(60.0)
+        self.assertNoResult(dial)
+        self.net.admit(again)
+        self.net.run(0.2)
+        self.successResultOf(dial)
+
+    def test_a_dial_that_is_given_up_connects_nobody(self) -> None:
+        self.net.swallow(self.nodes[1])
+        dial = self.dial("10.0.0.2", 7000)
+        self.net.run(1.0)
+        dial.cancel()
+        self.failureResultOf(dial)
+        self.net.admit(self.nodes[1])
+        before = self.net.connections()
+        self.net.run(60.0)
+        self.assertEqual(self.net.connections(), before)
+
+    def test_a_machine_that_is_switched_off_does_not_answer(self) -> None:
+        """Not even with a refusal, until somebody runs there again."""
+        self.net.power_off(self.nodes[1])
+        dial = self.dial("10.0.0.2", 7000)
+        self.net.run(60.0)
+        self.assertNoResult(dial)
+        self.net.start(self.net.node("10.0.0.2", port=7000))
+        self.net.run(60.0)
+        self.successResultOf(dial)
+
+    def test_a_crashed_node_refuses(self) -> None:
+        self.net.crash(self.nodes[1])
+        failed: list[Failure] = []
+        self.dial("10.0.0.2", 7000).addErrback(failed.append)
+        self.net.run(0.2)
+        failed[0].trap(ConnectionRefusedError)
+
+    def test_the_kernel_of_a_frozen_node_takes_connections(self) -> None:
+        """The program hears of them, and of what came after, when it goes on."""
+        self.net.freeze(self.nodes[1])
+        dial = self.dial("10.0.0.2", 7000)
+        self.net.run(0.2)
+        client = self.successResultOf(dial)
+        client.transport.write(b"is anybody there?")  # type: ignore[attr-defined]
+        self.net.run(30.0)
+        self.assertEqual(len(self.servers.built), 1)
+        self.net.thaw(self.nodes[1])
+        self.net.run(0.2)
+        self.assertEqual(self.servers.built[1].received, b"is anybody there?")
+
+    def test_a_connection_that_ends_while_the_far_end_is_frozen(self) -> None:
+        self.net.freeze(self.nodes[1])
+        dial = self.dial("10.0.0.2", 7000)
+        self.net.run(0.2)
+        client = self.successResultOf(dial)
+        client.transport.abortConnection()  # type: ignore[attr-defined]
+        self.net.run(5.0)
+        self.net.thaw(self.nodes[1])
+        self.net.run(0.2)
+        self.assertIsNotNone(self.servers.built[1].ended)
+        self.assertEqual(self.net.connections(), 1)
+
+    def test_a_reset_before_the_dial_is_through(self) -> None:
+        dial = self.dial("10.0.0.2", 7000)
+        self.net.run_until(lambda: len(self.servers.built) == 2)
+        self.net.break_links(*self.nodes)
+        self.net.run(0.2)
+        self.failureResultOf(dial).trap(ConnectionLost)
+
     def test_a_port_is_taken_once(self) -> None:
         machine = self.net._machines[self.net.node("10.0.0.2", port=7000)]
         failure = self.failureResultOf(machine.listen(RecorderFactory()))
@@ -321,6 +490,94 @@ class SimNetworkTests(SynchronousTestCase):
         self.assertEqual(bob.peers(), ())
         net.run(2.2)
         self.assertEqual(len(bob.peers()), 1)
+
+    def trio(self) -> tuple[SimNetwork, list[MeshNode]]:
+        """Three nodes, all linked."""
+        net = SimNetwork(latency=(0.001, 0.001))
+        known = ("10.0.0.1:8001",)
+        nodes = [net.node(f"10.0.0.{n}", bootstrap=known) for n in (1, 2, 3)]
+        net.start(*nodes)
+        net.run_until(lambda: net.is_full_mesh(*nodes))
+        return net, nodes
+
+    def heard(self, net: SimNetwork, nodes: list[MeshNode]) -> list[list[str]]:
+        """Let everybody say who it is; returns whom each has heard since."""
+        before = [len(net.chats(node)) for node in nodes]
+        for node, name in zip(nodes, "abc", strict=True):
+            node.broadcast(name)
+        net.run(1.0)
+        return [
+            sorted(net.chats(node)[count:])
+            for node, count in zip(nodes, before, strict=True)
+        ]
+
+    def test_a_cut_between_two_that_both_see_the_third(self) -> None:
+        net, nodes = self.trio()
+        net.cut(nodes[0], nodes[1])
+        self.assertEqual(self.heard(net, nodes), [["c"], ["c"], ["a", "b"]])
+
+    def test_partition(self) -> None:
+        net, nodes = self.trio()
+        net.partition(nodes[:1], nodes[1:])
+        self.assertEqual(self.heard(net, nodes), [[], ["c"], ["b"]])
+        net.heal_all()
+        net.run(1.0)
+        self.assertEqual(net.chats(nodes[0])[-2:], ["b", "c"])
+
+    def test_partition_of_one_direction(self) -> None:
+        """The first group is not heard, but hears."""
+        net, nodes = self.trio()
+        net.partition(nodes[:1], nodes[1:], one_way=True)
+        self.assertEqual(self.heard(net, nodes), [["b", "c"], ["c"], ["b"]])
+
+    def test_a_node_in_no_group_of_a_partition_sees_all(self) -> None:
+        net, nodes = self.trio()
+        net.partition(nodes[:1], nodes[1:2])
+        self.assertEqual(self.heard(net, nodes), [["c"], ["c"], ["a", "b"]])
+
+    def test_cuts_count(self) -> None:
+        net, nodes = self.trio()
+        net.cut(nodes[0], nodes[1])
+        net.cut(nodes[0], nodes[1], one_way=True)
+        net.heal(nodes[0], nodes[1])
+        self.assertEqual(self.heard(net, nodes), [["b", "c"], ["c"], ["a", "b"]])
+
+    def test_latency_of_the_network_again(self) -> None:
+        net, nodes = self.trio()
+        net.set_latency(nodes[0], nodes[1], (5.0, 5.0))
+        self.assertEqual(self.heard(net, nodes), [["c"], ["c"], ["a", "b"]])
+        net.run(5.0)
+        net.set_latency(nodes[0], nodes[1], None)
+        self.assertEqual(self.heard(net, nodes), [["b", "c"], ["a", "c"], ["a", "b"]])
+
+    def test_the_reading_speed_is_that_of_each_connection(self) -> None:
+        net, nodes = self.trio()
+        net.set_reading_speed(nodes[0], 10.0)
+        for _ in range(4):
+            nodes[1].broadcast("x" * 99)
+        net.run(25.0)
+        heard = len(net.chats(nodes[0]))
+        self.assertLess(heard, 4)
+        self.assertEqual(len(net.chats(nodes[2])), 4)
+        net.set_reading_speed(nodes[0], None)
+        net.run(1.0)
+        self.assertEqual(len(net.chats(nodes[0])), 4)
+
+    def test_a_machine_switched_off_after_a_crash_there(self) -> None:
+        """What ran there before does not answer in its place."""
+        net = SimNetwork()
+        alice = net.node("10.0.0.1")
+        net.start(alice)
+        for end in (net.crash, net.power_off):
+            bob = net.node("10.0.0.2", bootstrap=("10.0.0.1:8001",))
+            net.start(bob)
+            net.run_until(lambda: len(alice.peers()) == 1)
+            end(bob)
+            if end == net.crash:
+                net.run_until(lambda: not alice.peers(), 1.0)
+        alice.broadcast("is anybody there?")
+        net.run(30.0)
+        self.assertEqual(len(alice.peers()), 1)
 
     def test_a_crashed_node_does_nothing_more(self) -> None:
         net = SimNetwork()
@@ -378,5 +635,5 @@ class DocumentTests(SynchronousTestCase):
         told_elsewhere = {"node", "start", "run", "run_until", "is_full_mesh"}
         told_elsewhere |= {"events", "chats", "history", "digest"}
         asides = {"host_of", "connections"}
-        internal = {"host", "passes", "delay", "fragments", "opened", "closed"}
+        internal = {"host", "machine", "way", "fragments"}
         self.assertEqual(public - named, told_elsewhere | asides | internal)

@@ -20,8 +20,8 @@ latency, a reader that stops makes the writer's buffer fill, each half closes by
 itself, an abort loses what was not read, a port where nobody listens refuses,
 and what is cut off waits (TCP sends it again) until the cut heals.  On top of
 that come the faults: cuts in one direction or both, clogged and broken links,
-crashes with and without a word, frozen machines, clocks that go wrong, slow
-readers, and segments that arrive in pieces.
+dials that are refused or get no answer, crashes with and without a word, frozen
+machines, clocks that go wrong, slow readers, and segments that arrive in pieces.
 """
 
 from __future__ import annotations

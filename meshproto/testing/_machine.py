@@ -6,7 +6,6 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
@@ -22,7 +21,8 @@ from meshproto.address import PeerAddress, Target, is_loopback, normal_host
 from meshproto.config import NodeConfig
 from meshproto.errors import AddressError
 from meshproto.interfaces import INetwork
-from meshproto.testing._tcp import Dial, Endpoint, Port, Transport
+from meshproto.testing._clock import SimCall
+from meshproto.testing._tcp import Dial, Door, Endpoint, Port, Transport
 
 if TYPE_CHECKING:
     from meshproto.testing._network import SimNetwork
@@ -37,7 +37,8 @@ class Host:
         self.network = network
         self.ip = normal_host(ip)
         self.ports: dict[int, Port] = {}
-        self.waiting_dials: dict[Dial, None] = {}
+        #: What becomes of dials of those ports that are not simply open.
+        self.doors: dict[int, Door] = {}
         self.machines: list[Machine] = []
         self._ephemeral = count(_FIRST_EPHEMERAL_PORT)
 
@@ -49,11 +50,6 @@ class Host:
         """Whether a kernel runs here that answers what arrives."""
         return any(machine.powered for machine in self.machines)
 
-    def retry_dials(self) -> None:
-        """A cut may have healed: try again what got no answer."""
-        for dial in tuple(self.waiting_dials):
-            dial.knock()
-
 
 @implementer(IReactorTime, INetwork)
 class Machine:
@@ -64,18 +60,24 @@ class Machine:
 
     def __init__(self, host: Host, config: NodeConfig) -> None:
         self.host = host
+        # Who died here does not matter any more once somebody has come after.
+        host.machines = [machine for machine in host.machines if machine.alive]
         host.machines.append(self)
-        self.alive = True
+        self.alive: bool = True
         self.frozen = False
         self.powered = True
         self.offset = 0.0
         self.rate = 1.0
         #: Bytes per second that the node reads from each connection.
         self.reading_speed: float | None = None
-        self._config = config
-        self._transports: dict[Transport, None] = {}
-        self._port: Port | None = None
-        self._suspended: list[DelayedCall] = []
+        #: Connection attempts that have not ended.
+        self.dials: dict[Dial, None] = {}
+        #: What the kernel has taken for the program while that was frozen.
+        self.backlog: list[Callable[[], None]] = []
+        self.transports: dict[Transport, None] = {}
+        self.port = config.port
+        self._listening: Port | None = None
+        self._suspended: list[SimCall] = []
 
     # IReactorTime
 
@@ -94,7 +96,7 @@ class Machine:
         """The calls of the whole network that have not been made."""
         return self.host.network.clock.getDelayedCalls()
 
-    def suspend(self, call: DelayedCall) -> bool:
+    def suspend(self, call: SimCall) -> bool:
         """Keep a call while the machine is frozen, for ever once it is dead."""
         if not self.alive:
             return True
@@ -106,12 +108,12 @@ class Machine:
 
     def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Listen on the node's port."""
-        number = self._config.port or self.host.next_port()
+        number = self.port or self.host.next_port()
         if number in self.host.ports:
             return fail(CannotListenError(self.host.ip, number, OSError("in use")))
-        self._port = Port(self, number, factory)
-        self.host.ports[number] = self._port
-        return succeed(self._port)
+        self.port = number
+        self._listening = self.host.ports[number] = Port(self, number, factory)
+        return succeed(self._listening)
 
     def endpoint(self, target: Target) -> IStreamClientEndpoint:
         """The way to an address; endpoint strings have none here."""
@@ -129,10 +131,13 @@ class Machine:
         """The process is gone; with ``powered`` its kernel says so to others."""
         self.alive = False
         self.powered = powered
-        if self._port is not None:
-            self._port.close()
-        for transport in tuple(self._transports):
+        if self._listening is not None:
+            self._listening.close()
+        self.dials.clear()
+        self.backlog.clear()
+        for transport in tuple(self.transports):
             transport.vanish()
+        self.transports.clear()
 
     def freeze(self) -> None:
         """Nothing runs, but the kernel goes on taking what arrives."""
@@ -144,15 +149,21 @@ class Machine:
         suspended, self._suspended = self._suspended, []
         for call in suspended:
             if call.active():
-                self.host.network.clock.push(call)
-        for transport in tuple(self._transports):
+                self.host.network.clock.push(call.time, call)
+        self.host.network.clock.call_for(self, 0.0, self._wake)
+
+    def _wake(self) -> None:
+        backlog, self.backlog = self.backlog, []
+        for accept in backlog:
+            accept()
+        for transport in tuple(self.transports):
             transport.back.schedule()
             transport.taken()
 
     def opened(self, transport: Transport) -> None:
         """A connection of the node came about."""
-        self._transports[transport] = None
+        self.transports[transport] = None
 
     def closed(self, transport: Transport) -> None:
         """A connection of the node is closed."""
-        self._transports.pop(transport, None)
+        self.transports.pop(transport, None)

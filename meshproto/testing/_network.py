@@ -16,7 +16,7 @@ from meshproto.events import ChatReceived, Event
 from meshproto.node import MeshNode
 from meshproto.testing._clock import SimClock
 from meshproto.testing._machine import Host, Machine
-from meshproto.testing._tcp import Pipe, Segment
+from meshproto.testing._tcp import Door, Way
 
 
 class SimTimeout(AssertionError):
@@ -42,14 +42,13 @@ class SimNetwork:
         self.latency = latency
         self.fragment = fragment
         self.clock = SimClock()
-        self._rng = random.Random(f"network/{seed}")
+        self.rng = random.Random(f"network/{seed}")
         self._hosts: dict[str, Host] = {}
-        self._latencies: dict[tuple[str, str], tuple[float, float]] = {}
-        self._cuts: dict[tuple[str, str], int] = {}
-        self._pipes: dict[Pipe, None] = {}
+        self._ways: dict[tuple[str, str], Way] = {}
         self._machines: dict[MeshNode, Machine] = {}
         self._events: dict[MeshNode, list[Event]] = {}
-        self._history: list[tuple[float, str, Event]] = []
+        self._history: list[tuple[float, int, str, Event]] = []
+        self._digested = 0
         self._digest = hashlib.sha256()
 
     # Nodes
@@ -73,12 +72,11 @@ class SimNetwork:
         )
         self._machines[node] = machine
         self._events[node] = events = []
+        clock, history = self.clock, self._history
 
         def note(event: Event) -> None:
             events.append(event)
-            self._history.append((self.clock.seconds(), node.name, event))
-            line = f"{self.clock.seconds()!r} {number} {event!r}\n"
-            self._digest.update(line.encode("utf-8", "backslashreplace"))
+            history.append((clock.now, number, node.name, event))
 
         node.subscribe(note)
         return node
@@ -137,7 +135,6 @@ class SimNetwork:
     def thaw(self, node: MeshNode) -> None:
         """Take back a `freeze`: what was due runs, then what has arrived."""
         self._machines[node].thaw()
-        self._wake()
 
     def set_clock(
         self, node: MeshNode, *, offset: float = 0.0, rate: float = 1.0
@@ -151,22 +148,43 @@ class SimNetwork:
 
     def set_reading_speed(self, node: MeshNode, speed: float | None) -> None:
         """Let a node read that many bytes per second of each connection."""
-        self._machines[node].reading_speed = speed
-        self._wake()
+        machine = self._machines[node]
+        machine.reading_speed = speed
+        for transport in machine.transports:
+            transport.back.schedule()
 
     # Faults of the network
+
+    def refuse(self, node: MeshNode, seconds: float | None = None) -> None:
+        """Refuse whoever dials a node, until `admit` or for so many seconds.
+
+        The links that there are stay.  It is the port that refuses: so does
+        that of the next node which is made there.
+        """
+        self._set_door(node, Door.REFUSING, seconds)
+
+    def swallow(self, node: MeshNode, seconds: float | None = None) -> None:
+        """Give no answer to whoever dials a node: else as `refuse`."""
+        self._set_door(node, Door.SILENT, seconds)
+
+    def admit(self, node: MeshNode) -> None:
+        """Take back a `refuse` or a `swallow`."""
+        self._set_door(node, Door.OPEN, None)
 
     def set_latency(
         self,
         one: MeshNode,
         other: MeshNode,
-        latency: tuple[float, float],
+        latency: tuple[float, float] | None,
         *,
         one_way: bool = False,
     ) -> None:
-        """Give the way between two nodes' hosts a latency of its own."""
-        for way in self._ways(one, other, one_way):
-            self._latencies[way] = latency
+        """Give the way between two nodes' hosts a latency of its own.
+
+        None gives it that of the network again.
+        """
+        for way in self._between(one, other, one_way):
+            way.latency = latency
 
     def cut(self, one: MeshNode, other: MeshNode, *, one_way: bool = False) -> None:
         """Let nothing pass between two nodes' hosts until `heal`.
@@ -174,17 +192,16 @@ class SimNetwork:
         With ``one_way`` only what goes from ``one`` to ``other`` is held up.
         Cuts count: what is cut twice has to be healed twice.
         """
-        for way in self._ways(one, other, one_way):
-            self._cuts[way] = self._cuts.get(way, 0) + 1
+        for way in self._between(one, other, one_way):
+            way.cuts += 1
 
     def heal(self, one: MeshNode, other: MeshNode, *, one_way: bool = False) -> None:
         """Take back a `cut`: what waited is on its way again."""
-        for way in self._ways(one, other, one_way):
-            if self._cuts.get(way, 0) > 1:
-                self._cuts[way] -= 1
-            else:
-                self._cuts.pop(way, None)
-        self._wake()
+        for way in self._between(one, other, one_way):
+            if way.cuts:
+                way.cuts -= 1
+                if not way.cuts:
+                    way.wake()
 
     def clog(
         self,
@@ -198,22 +215,28 @@ class SimNetwork:
         self.cut(one, other, one_way=one_way)
         self.clock.callLater(seconds, self.heal, one, other, one_way=one_way)
 
-    def partition(self, *groups: Iterable[MeshNode]) -> None:
-        """Cut every node of each group off from those of all other groups."""
+    def partition(self, *groups: Iterable[MeshNode], one_way: bool = False) -> None:
+        """Cut every node of each group off from those of all other groups.
+
+        With ``one_way`` what an earlier group sends to a later one is held up,
+        and what comes back is not.  Nodes in no group see everybody.
+        """
         for group, others in combinations([tuple(group) for group in groups], 2):
             for one in group:
                 for other in others:
-                    self.cut(one, other)
+                    self.cut(one, other, one_way=one_way)
 
     def heal_all(self) -> None:
         """Take back every cut."""
-        self._cuts.clear()
-        self._wake()
+        for way in self._ways.values():
+            if way.cuts:
+                way.cuts = 0
+                way.wake()
 
     def break_links(self, one: MeshNode, other: MeshNode) -> int:
         """Reset every connection between two nodes' hosts; returns how many."""
-        pair = {self.host_of(one), self.host_of(other)}
-        broken = [p for p in tuple(self._pipes) if {p.source, p.sink} == pair]
+        ways = dict.fromkeys(self._between(one, other, one_way=False))
+        broken = [pipe for way in ways for pipe in way.pipes]
         for pipe in broken:
             pipe.writer.broken()
         return len(broken) // 2
@@ -230,7 +253,7 @@ class SimNetwork:
 
     def history(self) -> list[tuple[float, str, Event]]:
         """Every event of every node so far: when, whose, and what."""
-        return list(self._history)
+        return [(when, name, event) for when, _, name, event in self._history]
 
     def digest(self) -> str:
         """A SHA-256 of every event of every node so far, with its time.
@@ -238,6 +261,10 @@ class SimNetwork:
         The same seed and the same calls give the same digest, on every version
         of Python and whatever the hash seed.
         """
+        for when, number, _, event in self._history[self._digested :]:
+            line = f"{when!r} {number} {event!r}\n"
+            self._digest.update(line.encode("utf-8", "backslashreplace"))
+        self._digested = len(self._history)
         return self._digest.hexdigest()
 
     def host_of(self, node: MeshNode) -> str:
@@ -246,10 +273,9 @@ class SimNetwork:
 
     def connections(self) -> int:
         """How many TCP connections are open, at both ends or only at one."""
-        ends = sum(pipe.writer.is_open for pipe in self._pipes)
-        halves = sum(
-            pipe.writer.is_open and not pipe.reader.is_open for pipe in self._pipes
-        )
+        pipes = [pipe for way in self._ways.values() for pipe in way.pipes]
+        ends = sum(pipe.writer.is_open for pipe in pipes)
+        halves = sum(pipe.writer.is_open and not pipe.reader.is_open for pipe in pipes)
         return (ends + halves) // 2
 
     def is_full_mesh(self, *nodes: MeshNode) -> bool:
@@ -263,46 +289,39 @@ class SimNetwork:
         """The host of an address, if there is one."""
         return self._hosts.get(ip)
 
-    def passes(self, source: str, sink: str) -> bool:
-        """Whether anything gets from one host to another."""
-        return (source, sink) not in self._cuts
+    def way(self, source: str, sink: str) -> Way:
+        """The way from one address to another."""
+        way = self._ways.get((source, sink))
+        if way is None:
+            way = self._ways[source, sink] = Way(self)
+        return way
 
-    def delay(self, source: str, sink: str) -> float:
-        """How long the next segment is on its way."""
-        low, high = self._latencies.get((source, sink), self.latency)
-        return self._rng.uniform(low, high)
-
-    def fragments(self, segment: Segment) -> Iterator[Segment]:
+    def fragments(self, segment: bytes) -> Iterator[bytes]:
         """The pieces in which a segment arrives."""
-        while (
-            self.fragment
-            and isinstance(segment, bytes)
-            and len(segment) > 1
-            and self._rng.random() < self.fragment
-        ):
-            most = 1 if self._rng.random() < 0.5 else len(segment) - 1
-            size = self._rng.randint(1, most)
+        while len(segment) > 1 and self.rng.random() < self.fragment:
+            most = 1 if self.rng.random() < 0.5 else len(segment) - 1
+            size = self.rng.randint(1, most)
             yield segment[:size]
             segment = segment[size:]
         yield segment
 
-    def opened(self, *pipes: Pipe) -> None:
-        """A connection came about."""
-        self._pipes.update(dict.fromkeys(pipes))
+    def machine(self, node: MeshNode) -> Machine:
+        """What a node runs on."""
+        return self._machines[node]
 
-    def closed(self, *pipes: Pipe) -> None:
-        """Both ends of a connection are closed."""
-        for pipe in pipes:
-            self._pipes.pop(pipe, None)
-
-    def _ways(
+    def _between(
         self, one: MeshNode, other: MeshNode, one_way: bool
-    ) -> tuple[tuple[str, str], ...]:
+    ) -> tuple[Way, ...]:
         a, b = self.host_of(one), self.host_of(other)
-        return ((a, b),) if one_way else ((a, b), (b, a))
+        there, back = self.way(a, b), self.way(b, a)
+        return (there,) if one_way or there is back else (there, back)
 
-    def _wake(self) -> None:
-        for pipe in tuple(self._pipes):
-            pipe.reschedule()
-        for host in self._hosts.values():
-            host.retry_dials()
+    def _set_door(self, node: MeshNode, door: Door, seconds: float | None) -> None:
+        machine = self._machines[node]
+        machine.host.doors[machine.port] = door
+        if door is Door.OPEN:
+            for (_, sink), way in self._ways.items():
+                if sink == machine.host.ip:
+                    way.wake()
+        elif seconds is not None:
+            self.clock.callLater(seconds, self.admit, node)

@@ -1,53 +1,70 @@
 """Random meshes under random faults, each from one number.
 
-Every seed draws a mesh (its size, hosts, IDs, latencies, clocks) and a schedule
-of faults.  While the faults last the run is *safe*, whatever happens:
+Every seed gives a `Plan`: a mesh (its size, hosts, IDs, latencies, clocks) and a
+schedule of faults.  While the faults last the run is *safe*, whatever happens:
 
-* a peer connects before it chats or leaves, once, and never beyond the seats;
-* nothing a node says arrives twice or overtakes what it said before;
-* no list outgrows its bound, and no error is logged.
+* a peer connects once, then chats and leaves; nothing is told of anybody else,
+  nor by a node that has ended;
+* nothing that a node says arrives twice, overtakes what it said before, or
+  comes from somebody else; and between two that no fault has touched nothing
+  is lost;
+* no list outgrows its bound, no two links of one pair stay, no error is logged.
 
 When the faults have stopped it is *live*: within `LIVENESS` virtual seconds the
 nodes are a full mesh of one link for each pair, and every word gets through.
+Then all nodes stop, and nothing of them is left.
 """
 
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from math import inf
+from typing import NoReturn
 
+from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from meshproto.events import (
-    ChatReceived,
-    Event,
-    Peer,
-    PeerConnected,
-    PeerDisconnected,
-    PeerReaped,
+from meshproto.errors import MeshError
+from meshproto.testing._clock import SimCall
+from meshproto.testing._machine import Machine
+from meshproto.testing._network import SimNetwork
+from meshproto.testing._plan import NEW_HOST, NEW_PORT, Draw, Fault, Place, Plan
+from meshproto.testing._rules import (
+    AFTERMATH,
+    Calm,
+    Speaker,
+    Violation,
+    broken_bound,
+    twofold,
 )
-from meshproto.node import MeshNode
-from meshproto.testing._network import SimNetwork, SimTimeout
 
 #: Virtual seconds within which a mesh must be whole after its last fault: a
 #: silent peer is noticed after 75, a dial is tried again within 60, and a slow
 #: clock may take half as long again.
 LIVENESS = 240.0
 
+#: Virtual seconds after which a whole mesh must have one link for each pair.
 _SETTLING = 15.0
+#: For how long a node may have two links to a peer when no fault touches them.
+_TWO_LINKS = 20.0
+#: More steps than any run needs: somebody goes round in circles.
+_MAX_STEPS = 500_000
 
-
-class Violation(AssertionError):
-    """A run broke a rule; the text names the seed, the time and the rule."""
+_LINE = "x" * 16_000
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a seed's run came to."""
+    """What a seed's run came to.
+
+    ``rule`` is the short name of the rule that was broken, None when all held.
+    """
 
     seed: int
     nodes: int
@@ -55,312 +72,427 @@ class Run:
     steps: int
     formation: float
     faults: Counter[str]
-    digest: str
+    rule: str | None = None
     violation: str | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Speaker:
-    """A node of the run, and what its listeners must see."""
-
-    node: MeshNode
-    number: int
-    settings: dict[str, Any]
-    host: str
-    alive: bool = False
-    frozen: bool = False
-    connected: dict[tuple[str, str], Peer] = field(default_factory=dict)
-    heard: dict[str, int] = field(default_factory=dict)
-    said: int = 0
 
 
 @implementer(ILogObserver)
 class Swarm:
-    """One run: `run` plays it and returns what it came to."""
+    """One run: `run` plays it and returns what it came to.
 
-    def __init__(self, seed: int) -> None:
+    ``nodes`` and ``faults`` leave out the other nodes and faults of the seed.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        nodes: int | None = None,
+        faults: Collection[int] | None = None,
+    ) -> None:
         self.seed = seed
+        self.plan: Plan = Draw(seed).plan().cut_down(nodes=nodes, faults=faults)
         self.faults: Counter[str] = Counter()
-        self._rng = rng = random.Random(f"swarm/{seed}")
-        low = rng.choice((0.0, 0.0002, 0.002, 0.02, 0.08))
         self.net = SimNetwork(
-            seed=seed,
-            latency=(low, low + rng.choice((0.0, 0.001, 0.01, 0.1))),
-            fragment=rng.choice((0.0, 0.0, 0.0, 0.3, 0.9)),
+            seed=seed, latency=self.plan.latency, fragment=self.plan.fragment
         )
-        self._speakers: list[_Speaker] = []
-        self._incarnations = 0
-        self._errors: list[str] = []
+        self.net.clock.max_steps = _MAX_STEPS
+        self._rng = random.Random(f"talk/{seed}")
+        self._calm = Calm(self.net.clock.seconds)
+        self._speakers: dict[int, Speaker] = {}
+        self._cast: dict[str, Speaker] = {}
+        self._active: dict[int, tuple[Fault, Callable[[], None]]] = {}
+        self._stopping: dict[int, Deferred[None]] = {}
+        self._moves = 0
+        self._faults_over = False
+        self._beats = 0
+        self._looked_at = 0.0
+        self._twofold: dict[tuple[str, str], float] = {}
+        self._broken: list[Violation] = []
 
     def run(self) -> Run:
         """Play the run.  Never raises: a violation is part of the result."""
         globalLogPublisher.addObserver(self)
-        violation = None
         formation = 0.0
         try:
-            self._build()
-            self._misbehave()
+            self._begin()
+            self._pass(self.plan.seconds)
             formation = self._settle()
-        except (Violation, SimTimeout) as error:
-            violation = str(error)
+            self._stop()
+        except Violation:
+            pass
+        except Exception as error:
+            endless = self.net.clock.steps >= _MAX_STEPS
+            where = Failure().getBriefTraceback().splitlines()[-1]
+            self._break(
+                "endless" if endless else "raised",
+                f"{type(error).__name__}: {error} ({where})",
+            )
         finally:
+            # An error that nobody has handled is logged when it is collected.
+            gc.collect()
             globalLogPublisher.removeObserver(self)
+        broken = self._broken[0] if self._broken else None
         return Run(
             seed=self.seed,
-            nodes=len(self._speakers),
+            nodes=len(self.plan.places),
             seconds=self.net.clock.seconds(),
             steps=self.net.clock.steps,
             formation=formation,
             faults=self.faults,
-            digest=self.net.digest(),
-            violation=violation,
+            rule=None if broken is None else broken.rule,
+            violation=None if broken is None else str(broken),
         )
 
     # The mesh
 
-    def _build(self) -> None:
-        rng = self._rng
-        size = rng.choice((2, 2, 3, 3, 4, 5, 6, 8, 10, 14, 20, 30))
-        one_host = rng.random() < 0.15
-        own_ports = one_host or rng.random() < 0.5
-        own_ids = rng.random() < 0.35
-        shape = rng.choice(("star", "chain", "both", "all", "random"))
-        odd_clocks = rng.random() < 0.25
-        hosts = ["10.0.0.1" if one_host else f"10.0.0.{n + 1}" for n in range(size)]
-        ports = [8001 + n if own_ports else 8001 for n in range(size)]
-        places = [f"{host}:{port}" for host, port in zip(hosts, ports, strict=True)]
-        for number in range(size):
-            known = {
-                "star": {0},
-                "chain": {number - 1},
-                "both": {0, number - 1},
-                "all": set(range(size)),
-                "random": {rng.randrange(number)} if number else set(),
-            }[shape] & set(range(size)) - {number}
-            settings: dict[str, Any] = {
-                "port": ports[number],
-                "max_peers": max(20, size),
-                "bootstrap": tuple(places[other] for other in sorted(known)),
-            }
-            if own_ids:
-                settings["id"] = f"id-{rng.getrandbits(32):x}"
-            speaker = self._add(hosts[number], number, settings)
-            if odd_clocks:
-                self.net.set_clock(
-                    speaker.node,
-                    offset=rng.uniform(0.0, 1e6),
-                    rate=rng.uniform(0.8, 1.25),
-                )
-        pause = rng.choice((0.0, 0.0, 0.001, 0.1, 2.0))
-        for speaker in self._speakers:
-            self._start(speaker)
-            self._pass(pause * rng.random())
+    def _begin(self) -> None:
+        later = self.net.clock.callLater
+        for number, place in enumerate(self.plan.places):
+            if place.start:
+                later(place.start, self._start, number, place)
+            else:
+                self._start(number, place)
+        for fault in self.plan.faults:
+            later(fault.at, self._befall, fault)
 
-    def _add(self, host: str, number: int, settings: dict[str, Any]) -> _Speaker:
-        self._incarnations += 1
-        node = self.net.node(host, name=f"node-{self._incarnations}", **settings)
-        speaker = _Speaker(node, number, settings, host)
-        node.subscribe(lambda event: self._check(speaker, event))
-        if number < len(self._speakers):
-            self._speakers[number] = speaker
-        else:
-            self._speakers.append(speaker)
-        return speaker
-
-    def _start(self, speaker: _Speaker) -> None:
+    def _start(self, number: int, place: Place) -> None:
+        """Begin a life of a node."""
+        name = f"node-{len(self._cast) + 1}"
+        places = self.plan.places
+        known = [places[other] for other in place.known]
+        node = self.net.node(
+            place.host,
+            port=place.port,
+            name=name,
+            id=place.id,
+            bootstrap=tuple(f"{other.host}:{other.port}" for other in known),
+            **self.plan.settings,
+        )
+        offset, rate = place.clock
+        self.net.set_clock(node, offset=offset, rate=rate)
+        speaker = self._cast[name] = self._speakers[number] = Speaker(
+            node=node,
+            number=number,
+            place=place,
+            name=name,
+            machine=self.net.machine(node),
+            cast=self._cast,
+            calm=self._calm,
+            broken=self._break,
+        )
+        node.subscribe(speaker.see)
         speaker.alive = True
-        self.net.start(speaker.node)
+        self.net.start(node)
 
     # Faults
 
-    def fault_kinds(self) -> list[Callable[[], None]]:
-        """Draw the kinds of faults that the run has."""
-        kinds: tuple[Callable[[], None], ...] = (
-            self._clog,
-            self._cut,
-            self._break,
-            self._crash,
-            self._power_off,
-            self._freeze,
-            self._slow_reader,
-            self._partition,
-            self._swizzle,
-        )
-        return [kind for kind in kinds if self._rng.random() < 0.4]
+    def _befall(self, fault: Fault) -> None:
+        """Let a fault begin, if whom it befalls is there; it ends by itself."""
+        if self._faults_over or not self._speakers.keys() >= set(fault.nodes):
+            return
+        pairs = [
+            (self._speakers[one], self._speakers[other])
+            for one, other in fault.pairs
+            if one in self._speakers and other in self._speakers
+        ]
+        if fault.pairs and not pairs:
+            return
+        relief: Callable[[], None] | None
+        if fault.pairs:
+            relief = self._befall_pairs(fault, pairs)
+        else:
+            relief = self._befall_node(fault, self._speakers[fault.nodes[0]])
+        if relief is None:
+            return
+        self.faults[fault.kind] += 1
+        touched = [*fault.nodes]
+        ways = [frozenset((one.place.host, other.place.host)) for one, other in pairs]
+        for what in (*touched, *ways):
+            self._calm.disturb(what)
 
-    def _misbehave(self) -> None:
-        rng = self._rng
-        kinds = self.fault_kinds()
-        for _ in range(rng.randint(0, 12) if kinds else 0):
-            rng.choice(kinds)()
-            self._pass(rng.choice((0.01, 0.1, 1.0, 10.0, 40.0)) * rng.random())
-        self._pass(rng.choice((0.0, 5.0, 90.0)) * rng.random())
+        def relieve() -> None:
+            relief()
+            for what in (*touched, *ways):
+                self._calm.relieve(what)
 
-    def _later(self, seconds: float, callback: Callable[[], object]) -> None:
-        self.net.clock.callLater(seconds, callback)
+        self._active[fault.number] = fault, relieve
+        if fault.seconds < inf:
+            self.net.clock.callLater(fault.seconds, self._relieve, fault.number)
 
-    def _pair(self) -> tuple[MeshNode, MeshNode]:
-        one, other = self._rng.sample(self._speakers, 2)
-        return one.node, other.node
+    def _relieve(self, number: int) -> None:
+        fault, relieve = self._active.pop(number, (None, None))
+        if relieve is not None:
+            relieve()
 
-    def _span(self) -> float:
-        return self._rng.choice((0.05, 0.5, 5.0, 30.0, 100.0)) * self._rng.random()
+    def _befall_pairs(
+        self, fault: Fault, pairs: list[tuple[Speaker, Speaker]]
+    ) -> Callable[[], None]:
+        nodes = [(one.node, other.node) for one, other in pairs]
+        net, one_way = self.net, fault.one_way
+        match fault.kind:
+            case "break":
+                for one, other in nodes:
+                    net.break_links(one, other)
+                return lambda: None
+            case "lag":
+                for one, other in nodes:
+                    slow = fault.value / 2, fault.value
+                    net.set_latency(one, other, slow, one_way=one_way)
 
-    def _clog(self) -> None:
-        self.faults["clog"] += 1
-        one_way = self._rng.random() < 0.5
-        self.net.clog(*self._pair(), self._span(), one_way=one_way)
+                def back_to_normal() -> None:
+                    for one, other in nodes:
+                        net.set_latency(one, other, None, one_way=one_way)
 
-    def _cut(self) -> None:
-        self.faults["cut"] += 1
-        self.net.cut(*self._pair(), one_way=self._rng.random() < 0.5)
+                return back_to_normal
+        for one, other in nodes:
+            net.cut(one, other, one_way=one_way)
 
-    def _break(self) -> None:
-        self.faults["break"] += self.net.break_links(*self._pair())
+        def heal() -> None:
+            for one, other in nodes:
+                net.heal(one, other, one_way=one_way)
 
-    def _partition(self) -> None:
-        self.faults["partition"] += 1
-        nodes = [speaker.node for speaker in self._speakers]
-        self._rng.shuffle(nodes)
-        middle = self._rng.randint(1, len(nodes) - 1)
-        self.net.partition(nodes[:middle], nodes[middle:])
+        return heal
 
-    def _swizzle(self) -> None:
-        """Clog some links one after the other, and free them in another order."""
-        self.faults["swizzle"] += 1
-        for _ in range(self._rng.randint(1, 6)):
-            self.net.clog(*self._pair(), self._span())
-            self._pass(self._rng.random())
+    def _befall_node(self, fault: Fault, who: Speaker) -> Callable[[], None] | None:
+        """Returns what takes the fault back; None when it cannot be now."""
+        node, net = who.node, self.net
+        match fault.kind:
+            case "refuse":
+                net.refuse(node)
+                return lambda: net.admit(node)
+            case "swallow":
+                net.swallow(node)
+                return lambda: net.admit(node)
+            case "slow reader":
+                net.set_reading_speed(node, fault.value)
+                return lambda: net.set_reading_speed(node, None)
+        if not who.alive:
+            return None
+        match fault.kind:
+            case "crash" | "power off":
+                who.alive, who.over = False, True
+                (net.crash if fault.kind == "crash" else net.power_off)(node)
+                return lambda: self._restart(who, fault.value)
+        if who.machine.frozen:
+            return None
+        match fault.kind:
+            case "freeze":
+                net.freeze(node)
+                return lambda: None if who.over else net.thaw(node)
+            case "busy":
+                node.pause_reading()
+                return lambda: node.resume_reading() if who.alive else None
+            case "burst":
+                for _ in range(int(fault.value)):
+                    who.say(_LINE)
+                return lambda: None
+            case "dial":
+                other = self._speakers.get(int(fault.value))
+                if other is not None:
+                    target = f"{other.place.host}:{other.place.port}"
+                    node.connect(target).addErrback(lambda why: why.trap(MeshError))
+                return lambda: None
+            case "leave":
+                self._leave(who)
+                return lambda: self._restart(who, fault.value)
+        raise ValueError(fault.kind)
 
-    def _slow_reader(self) -> None:
-        self.faults["slow reader"] += 1
-        speaker = self._rng.choice(self._speakers)
-        self.net.set_reading_speed(speaker.node, self._rng.choice((10.0, 1000.0)))
+    def _leave(self, who: Speaker) -> Deferred[None]:
+        who.alive = False
+        began = who.machine.seconds()
 
-    def _freeze(self) -> None:
-        speaker = self._rng.choice(self._speakers)
-        if speaker.alive and not speaker.frozen:
-            self.faults["freeze"] += 1
-            speaker.frozen = True
-            self.net.freeze(speaker.node)
-            self._later(self._span(), lambda: self._thaw(speaker))
+        def stopped(_: object) -> None:
+            who.over = True
+            took = who.machine.seconds() - began
+            if took > who.node.config.stop_timeout + 0.01:
+                self._break("stop", f"{who.name} took {took:.3f} s to stop")
+            if who.connected:
+                self._break("farewell", f"{who.name} stopped with {who.connected}")
 
-    def _thaw(self, speaker: _Speaker) -> None:
-        if speaker.frozen:
-            speaker.frozen = False
-            self.net.thaw(speaker.node)
+        self._stopping[who.number] = stopping = who.node.stop()
+        return stopping.addCallback(stopped)
 
-    def _crash(self) -> None:
-        self._end(self.net.crash, "crash")
-
-    def _power_off(self) -> None:
-        self._end(self.net.power_off, "power off")
-
-    def _end(self, end: Callable[[MeshNode], None], kind: str) -> None:
-        speaker = self._rng.choice(self._speakers)
-        if speaker.alive:
-            self.faults[kind] += 1
-            speaker.alive = speaker.frozen = False
-            end(speaker.node)
-            self._later(self._span(), lambda: self._restart(speaker.number))
-
-    def _restart(self, number: int) -> None:
-        old = self._speakers[number]
-        if not old.alive:
-            self._start(self._add(old.host, number, old.settings))
+    def _restart(self, old: Speaker, goes: float) -> None:
+        """Begin the next life of a node, where it was or elsewhere."""
+        place = old.place
+        if goes == NEW_PORT:
+            self._moves += 1
+            place = replace(place, port=9000 + self._moves)
+        elif goes == NEW_HOST:
+            self._moves += 1
+            place = replace(place, host=f"10.0.1.{self._moves}")
+        stopping = self._stopping.pop(old.number, None)
+        if stopping is None:
+            self._start(old.number, place)
+        else:
+            # Its port is free when it has stopped.
+            stopping.addCallback(lambda _: self._start(old.number, place))
 
     # The end of the faults
 
     def _settle(self) -> float:
+        """The mesh must become whole, and stay so; returns how long it took."""
+        self._faults_over = True
+        for number in tuple(self._active):
+            self._relieve(number)
         self.net.heal_all()
-        for speaker in tuple(self._speakers):
-            self._thaw(speaker)
-            self._restart(speaker.number)
-        for speaker in self._speakers:
-            self.net.set_reading_speed(speaker.node, None)
-        nodes = [speaker.node for speaker in self._speakers]
-        start = self.net.clock.seconds()
-        while not self.net.is_full_mesh(*nodes):
-            if self.net.clock.seconds() > start + LIVENESS:
-                counts = [len(node.peers()) for node in nodes]
-                raise self._broken(f"no full mesh after the faults: {counts}")
+        whole = self._is_symmetric if self.plan.crowded else self._is_whole
+        start = self.net.clock.now
+        while not whole():
+            if self.net.clock.now > start + LIVENESS:
+                self._fail("whole", f"not whole after the faults: {self._state()}")
             self._pass(0.25)
-        formation = self.net.clock.seconds() - start
+        formation = self.net.clock.now - start
         self._pass(_SETTLING)
-        self.net.run(1.0)
-        size = len(nodes)
-        if self.net.connections() != size * (size - 1) // 2:
-            raise self._broken(f"{self.net.connections()} links for {size} nodes")
+        if self.plan.crowded:
+            return formation
+        if not self._is_whole():
+            self._fail("whole", f"whole for a moment only: {self._state()}")
+        size = len(self.plan.places)
+        self._await(
+            5.0,
+            lambda: self.net.connections() == size * (size - 1) // 2,
+            lambda: ("one link", f"{self.net.connections()} links of {size} nodes"),
+        )
         self._everybody_hears_everybody()
         return formation
 
+    def _is_whole(self) -> bool:
+        """Whether everybody is linked to everybody who lives, and to nobody else."""
+        living = self._living()
+        size = len(self.plan.places)
+        if len(living) < size:
+            return False
+        if any(len(who.connected) != size - 1 for who in living):
+            return False
+        names = {who.name for who in living}
+        return all({who.name, *who.connected.values()} == names for who in living)
+
+    def _is_symmetric(self) -> bool:
+        """Whether whoever is linked to somebody is so on both sides."""
+        living = self._living()
+        links = {who.name: set(who.connected.values()) for who in living}
+        return len(living) == len(self.plan.places) and all(
+            who.name in links.get(other, ())
+            for who in living
+            for other in links[who.name]
+        )
+
+    def _living(self) -> list[Speaker]:
+        return [who for who in self._speakers.values() if who.alive]
+
+    def _state(self) -> str:
+        return ", ".join(
+            f"{who.name}: {len(who.connected)}" for who in self._speakers.values()
+        )
+
     def _everybody_hears_everybody(self) -> None:
-        before = [dict(speaker.heard) for speaker in self._speakers]
-        for speaker in self._speakers:
-            self._say(speaker)
-        self.net.run(2.0)
-        for speaker, old in zip(self._speakers, before, strict=True):
-            new = sum(speaker.heard[name] > old.get(name, 0) for name in speaker.heard)
-            if new != len(self._speakers) - 1:
-                raise self._broken(f"{speaker.node.name} heard {new} of the others")
+        living = self._living()
+        words = {}
+        for who in living:
+            who.say()
+            words[who.name] = who.said
+
+        def missing() -> list[str]:
+            return [
+                f"{who.name} has not heard {name}"
+                for who in living
+                for name, word in words.items()
+                if who.name != name and who.heard.get(name, (0, 0.0))[0] < word
+            ]
+
+        self._await(5.0, lambda: not missing(), lambda: ("heard", missing()[0]))
+
+    def _stop(self) -> None:
+        """All leave at once, and leave nothing behind."""
+        for who in self._living():
+            self._leave(who)
+        self._await(
+            4.0,
+            lambda: all(who.over for who in self._speakers.values()),
+            lambda: ("stop", "not all nodes have stopped"),
+        )
+        self.net.run(1.0)
+        self._check()
+        if self.net.connections():
+            self._fail("stop", f"{self.net.connections()} links have stayed")
+        for call in self.net.clock.getDelayedCalls():
+            assert isinstance(call, SimCall)
+            if isinstance(call.owner, Machine) and call.owner.alive:
+                self._fail("stop", f"a timer has stayed: {call.func}")
 
     # Time and rules
 
     def _pass(self, seconds: float) -> None:
         """Let time pass while everybody chats."""
-        end = self.net.clock.seconds() + seconds
-        beat = max(seconds / 20, 0.01)
-        while True:
-            for speaker in self._speakers:
-                if speaker.alive and not speaker.frozen:
-                    self._say(speaker)
-            left = end - self.net.clock.seconds()
-            if left <= 0:
-                break
-            self.net.run(min(beat, left))
-            self._check_bounds()
+        rng, clock = self._rng, self.net.clock
+        end = clock.now + seconds
+        while (left := end - clock.now) > 0:
+            pause = self.plan.chat * rng.choice((0.02, 0.2, 2.0)) * rng.random()
+            self.net.run(min(left, pause))
+            who = self._speakers.get(rng.randrange(len(self.plan.places)))
+            if who is not None and who.alive and not who.machine.frozen:
+                for _ in range(rng.choice((1, 1, 3))):
+                    who.say()
+            self._check()
 
-    def _say(self, speaker: _Speaker) -> None:
-        speaker.said += 1
-        speaker.node.broadcast(f"{speaker.node.name} {speaker.said}")
+    def _await(
+        self,
+        seconds: float,
+        condition: Callable[[], bool],
+        problem: Callable[[], tuple[str, str]],
+    ) -> None:
+        end = self.net.clock.now + seconds
+        while not condition():
+            if self.net.clock.now >= end:
+                self._fail(*problem())
+            self.net.run(0.05)
+            self._check()
 
-    def _check(self, speaker: _Speaker, event: Event) -> None:
-        match event:
-            case PeerConnected(peer=peer, peer_count=count):
-                if (peer.host, peer.id) in speaker.connected:
-                    self._errors.append(f"{peer.name} connected twice")
-                speaker.connected[peer.host, peer.id] = peer
-                if count != len(speaker.connected):
-                    self._errors.append(f"{count} peers for {len(speaker.connected)}")
-                if count > speaker.settings["max_peers"]:
-                    self._errors.append(f"{count} peers are more than the seats")
-            case PeerDisconnected(peer=peer):
-                if speaker.connected.pop((peer.host, peer.id), None) is None:
-                    self._errors.append(f"{peer.name} left but never came")
-            case PeerReaped(peer=peer):
-                if (peer.host, peer.id) not in speaker.connected:
-                    self._errors.append(f"{peer.name} reaped but never came")
-            case ChatReceived(peer=peer, text=text):
-                if (peer.host, peer.id) not in speaker.connected:
-                    self._errors.append(f"chat of {peer.name}, who is no peer")
-                name, _, number = text.partition(" ")
-                if int(number) <= speaker.heard.get(name, 0):
-                    self._errors.append(f"{text} after {speaker.heard[name]}")
-                speaker.heard[name] = int(number)
+    def _check(self) -> None:
+        """Look at every node's lists, at those of one more closely."""
+        self._beats += 1
+        for number, who in self._speakers.items():
+            if not who.over:
+                thorough = self._beats % len(self._speakers) == number
+                outgrown = broken_bound(who, thorough=thorough)
+                if outgrown is not None:
+                    self._break("bound", outgrown)
+        if self.net.clock.now > self._looked_at + 5.0:
+            self._looked_at = self.net.clock.now
+            self._check_pairs()
+        if self._broken:
+            raise self._broken[0]
 
-    def _check_bounds(self) -> None:
-        for speaker in self._speakers:
-            if len(speaker.node.known_addresses()) > speaker.node.config.max_addresses:
-                self._errors.append("the address book is too large")
-        if self._errors:
-            raise self._broken(self._errors[0])
+    def _check_pairs(self) -> None:
+        """Nobody keeps two links to a peer, unless a fault keeps it from talking."""
+        now = self.net.clock.now
+        seen = {}
+        for who in self._living():
+            for name in twofold(who):
+                other = self._cast[name]
+                hosts = frozenset((who.place.host, other.place.host))
+                calm_since = self._calm.since(who.number, other.number, hosts)
+                since = self._twofold.get((who.name, name), now)
+                seen[who.name, name] = since
+                if max(since, calm_since + AFTERMATH) + _TWO_LINKS < now:
+                    links = f"two links to {name} since {since:.3f}"
+                    self._break("one link", f"{who.name} has {links}")
+        self._twofold = seen
 
     def __call__(self, event: LogEvent) -> None:
         """Note an error that was logged."""
         if event.get("log_level", LogLevel.info) >= LogLevel.error:
             failure = event.get("log_failure")
-            self._errors.append(f"logged: {failure or event.get('log_format')}")
+            what = failure.getTraceback() if failure else event.get("log_format")
+            self._break("logged", f"an error was logged: {what}")
 
-    def _broken(self, rule: str) -> Violation:
-        now = self.net.clock.seconds()
-        return Violation(f"seed {self.seed} at {now:.3f} s: {rule}")
+    def _break(self, rule: str, text: str) -> None:
+        """Note that a rule is broken; the run ends at the next look."""
+        when = f"seed {self.seed} at {self.net.clock.now:.3f} s: {text}"
+        self._broken.append(Violation(rule, when))
+
+    def _fail(self, rule: str, text: str) -> NoReturn:
+        self._break(rule, text)
+        raise self._broken[0]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -22,7 +23,6 @@ from twisted.internet.error import (
 )
 from twisted.internet.interfaces import (
     IConsumer,
-    IDelayedCall,
     IHalfCloseableProtocol,
     IListeningPort,
     IProducer,
@@ -35,19 +35,29 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from meshproto.address import PeerAddress, is_loopback
+from meshproto.testing._clock import NOWHERE
 
 if TYPE_CHECKING:
-    from meshproto.testing._machine import Host, Machine
+    from meshproto.testing._machine import Machine
     from meshproto.testing._network import SimNetwork
 
 #: Bytes that a connection holds between a writer and a reader that has stopped
 #: before the writer's producer is paused.
 WINDOW = 64 * 1024
 
-#: How often a dial that gets no answer knocks again, in seconds.
-_SYN_INTERVAL = 1.0
+#: After so many seconds a dial that gets no answer knocks again; the pause
+#: doubles each time.
+_FIRST_SYN_PAUSE = 1.0
 
 Address = IPv4Address | IPv6Address
+
+
+class Door(Enum):
+    """What becomes of a dial that reaches a port."""
+
+    OPEN = auto()
+    REFUSING = auto()
+    SILENT = auto()
 
 
 @implementer(IListeningPort)
@@ -59,7 +69,7 @@ class Port:
     ) -> None:
         self.machine = machine
         self.factory = factory
-        self._number = number
+        self.number = number
 
     def startListening(self) -> None:
         """It listens from the start."""
@@ -72,13 +82,13 @@ class Port:
     def getHost(self) -> Address:
         """Every address of the host, and the port."""
         wildcard = "::" if ":" in self.machine.host.ip else "0.0.0.0"
-        return address(wildcard, self._number)
+        return address(wildcard, self.number)
 
     def close(self) -> None:
         """Take no more connections."""
         ports = self.machine.host.ports
-        if ports.get(self._number) is self:
-            del ports[self._number]
+        if ports.get(self.number) is self:
+            del ports[self.number]
 
 
 @implementer(IStreamClientEndpoint)
@@ -94,72 +104,135 @@ class Endpoint:
         return Dial(self._machine, self._target, protocolFactory).connected
 
 
+class Way:
+    """What goes from one host to another takes this way."""
+
+    def __init__(self, network: SimNetwork) -> None:
+        #: The range that its delays are drawn from; None means the network's.
+        self.latency: tuple[float, float] | None = None
+        #: How many cuts there are; nothing passes until all are healed.
+        self.cuts = 0
+        self.pipes: dict[Pipe, None] = {}
+        #: The dials that wait for an answer.
+        self.dials: dict[Dial, None] = {}
+        self._network = network
+        self._random = network.rng.random
+
+    def delay(self) -> float:
+        """How long the next segment is on its way."""
+        low, high = self.latency or self._network.latency
+        return low + (high - low) * self._random()
+
+    def wake(self) -> None:
+        """Something gets through again."""
+        for pipe in tuple(self.pipes):
+            pipe.schedule()
+        for dial in tuple(self.dials):
+            dial.knock()
+
+
 class Dial:
     """A connection attempt: knocks until somebody answers or it is given up."""
 
     def __init__(
         self, machine: Machine, target: PeerAddress, factory: IProtocolFactory
     ) -> None:
+        self.place = NOWHERE
         self._machine = machine
         self._factory = factory
         self._port = target.port
-        self._network = machine.host.network
+        self._network = network = machine.host.network
+        self._clock = network.clock
         loop = is_loopback(target.host)
         self._local_ip = target.host if loop else machine.host.ip
         self._remote_ip = machine.host.ip if loop else target.host
         self._seen_ip = target.host
         if self._seen_ip == "localhost":
             self._local_ip = self._seen_ip = "127.0.0.1"
+        self._there = network.way(machine.host.ip, self._remote_ip)
+        self._back = network.way(self._remote_ip, machine.host.ip)
         self._over = False
+        self._pause = _FIRST_SYN_PAUSE
+        self._next = self.knock
         self.connected: Deferred[IProtocol] = Deferred(self._cancelled)
+        machine.dials[self] = None
         self.knock()
+
+    def fire(self) -> bool:
+        """What was waited for has come."""
+        self._next()
+        return True
 
     def knock(self) -> None:
         """Send a SYN, if there is a way for it."""
-        self._machine.host.waiting_dials.pop(self, None)
+        self._there.dials.pop(self, None)
+        self._back.dials.pop(self, None)
         if self._over or not self._machine.alive:
             return
-        if not self._network.passes(self._machine.host.ip, self._remote_ip):
+        if self._there.cuts:
             # Nothing comes back, not even a refusal.
-            self._machine.host.waiting_dials[self] = None
-            return
-        delay = self._network.delay(self._machine.host.ip, self._remote_ip)
-        self._network.clock.callLater(delay, self._arrive)
+            self._wait()
+        else:
+            self._in(self._there.delay(), self._arrive)
+
+    def _in(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._next = callback
+        self._clock.push(self._clock.now + seconds, self)
+
+    def _wait(self) -> None:
+        """No answer comes: knock again, as TCP does, after growing pauses."""
+        self._there.dials[self] = self._back.dials[self] = None
+        self._in(self._pause, self.knock)
+        self._pause *= 2
 
     def _arrive(self) -> None:
         if self._over or not self._machine.alive:
             return
         host = self._network.host(self._remote_ip)
-        back = self._remote_ip, self._machine.host.ip
-        if host is None or not host.network.passes(*back):
-            self._machine.host.waiting_dials[self] = None
+        if host is None or not host.is_up() or self._back.cuts:
+            self._wait()
             return
+        door = host.doors.get(self._port, Door.OPEN)
         port = host.ports.get(self._port)
-        if port is None:
-            self._network.clock.callLater(self._network.delay(*back), self._refused)
-        elif port.machine.frozen:
-            # The kernel takes the connection; the program will hear of it.
-            self._network.clock.callLater(_SYN_INTERVAL, self._arrive)
+        if door is Door.SILENT:
+            self._wait()
+        elif door is Door.REFUSING or port is None:
+            self._in(self._back.delay(), self._refused)
         else:
-            self._accept(port, host)
+            self._accept(port)
 
-    def _accept(self, port: Port, host: Host) -> None:
+    def _accept(self, port: Port) -> None:
+        """The kernel takes the connection; the program hears of it if it runs."""
         source = address(self._local_ip, self._machine.host.next_port())
-        server = port.factory.buildProtocol(source)
-        if server is None:
-            return
         here = address(self._seen_ip, self._port)
-        far = Transport(port.machine, server, here, source)
+        far = Transport(port.machine, None, here, source)
         near = Transport(self._machine, None, source, here)
-        join(self._network, near, far)
+        join(near, far, self._there, self._back, self._network)
         far.pipe.write(lambda: self._establish(near))
-        server.makeConnection(far)
+
+        def accept() -> None:
+            if far.lost:
+                return
+            server = port.factory.buildProtocol(source)
+            if server is None:
+                far.vanish()
+                return
+            far.protocol = server
+            server.makeConnection(far)
+
+        if port.machine.frozen:
+            port.machine.backlog.append(accept)
+        else:
+            accept()
 
     def _establish(self, transport: Transport) -> None:
         if self._over or not self._machine.alive:
             transport.vanish()
             return
-        self._over = True
+        self._end()
+        if transport.lost:
+            self.connected.errback(ConnectionLost())
+            return
         protocol = self._factory.buildProtocol(transport.getPeer())
         if protocol is None:
             transport.vanish()
@@ -170,12 +243,18 @@ class Dial:
 
     def _refused(self) -> None:
         if not self._over and self._machine.alive:
-            self._over = True
+            self._end()
             self.connected.errback(ConnectionRefusedError())
 
     def _cancelled(self, _: Deferred[IProtocol]) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._over = True
-        self._machine.host.waiting_dials.pop(self, None)
+        self.place = NOWHERE
+        self._machine.dials.pop(self, None)
+        self._there.dials.pop(self, None)
+        self._back.dials.pop(self, None)
 
 
 #: What travels: bytes, or something that happens when it arrives.
@@ -186,100 +265,122 @@ class Pipe:
     """One direction of a connection: what was written and has not been read."""
 
     def __init__(
-        self, network: SimNetwork, writer: Transport, reader: Transport
+        self, way: Way, writer: Transport, reader: Transport, network: SimNetwork
     ) -> None:
+        self.place = NOWHERE
         self.writer = writer
         self.reader = reader
-        self.source = writer.machine.host.ip
-        self.sink = reader.machine.host.ip
         self.unread = 0
+        self._way = way
         self._network = network
+        self._clock = network.clock
+        self._machine = reader.machine
         self._segments: deque[tuple[float, Segment]] = deque()
         self._last_arrival = 0.0
         self._busy_until = 0.0
-        self._next: IDelayedCall | None = None
+        way.pipes[self] = None
 
     def write(self, segment: Segment) -> None:
         """Send something on its way."""
-        now = self._network.clock.seconds()
-        for part in self._network.fragments(segment):
-            delay = self._network.delay(self.source, self.sink)
-            self._last_arrival = max(self._last_arrival, now + delay)
-            self._segments.append((self._last_arrival, part))
-            if isinstance(part, bytes):
-                self.unread += len(part)
-        self.schedule()
+        if self._network.fragment and isinstance(segment, bytes):
+            for part in self._network.fragments(segment):
+                self._send(part)
+        else:
+            self._send(segment)
+        if self.place == NOWHERE:
+            self.schedule()
 
     def drop(self) -> None:
         """What is on its way gets lost: nobody is there to send it again."""
         self._segments.clear()
         self.unread = 0
 
+    def cut_short(self) -> None:
+        """The writer sends nothing again: what a cut holds up gets lost."""
+        if self._way.cuts:
+            self._segments = deque(
+                (due, segment)
+                for due, segment in self._segments
+                if not isinstance(segment, bytes)
+            )
+            self.unread = 0
+
+    def forget(self) -> None:
+        """The connection is over."""
+        self._way.pipes.pop(self, None)
+
     def schedule(self) -> None:
         """Time the arrival of the next segment, if it can arrive at all."""
-        if self._next is not None or not self._segments or not self._is_open():
-            return
-        now = self._network.clock.seconds()
-        due = max(self._due(), now)
-        self._next = self._network.clock.callLater(due - now, self._arrive)
+        if self._segments and self._is_open():
+            self._clock.push(max(self._due(), self._clock.now), self)
+        else:
+            self.place = NOWHERE
 
-    def reschedule(self) -> None:
-        """What the arrival of the next segment depends on has changed."""
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
-        self.schedule()
+    def fire(self) -> bool:
+        """Something arrives."""
+        if not self._segments or not self._is_open():
+            return False
+        if not self._machine.powered:
+            self.drop()
+            if self._machine.host.is_up():
+                # Whoever runs there now knows of no such connection.
+                self.writer.broken()
+            return True
+        now = self._clock.now
+        if self._due() <= now:
+            segment = self._segments[0][1]
+            if isinstance(segment, bytes):
+                self._deliver(now)
+            else:
+                self._segments.popleft()
+                segment()
+        if self.place == NOWHERE and self._segments:
+            self.schedule()
+        return True
+
+    def _send(self, segment: Segment) -> None:
+        arrival = self._clock.now + self._way.delay()
+        if arrival > self._last_arrival:
+            self._last_arrival = arrival
+        self._segments.append((self._last_arrival, segment))
+        if isinstance(segment, bytes):
+            self.unread += len(segment)
 
     def _due(self) -> float:
         due, segment = self._segments[0]
-        if isinstance(segment, bytes) and self.reader.machine.reading_speed:
+        if self._machine.reading_speed and isinstance(segment, bytes):
             return max(due, self._busy_until)
         return due
 
     def _is_open(self) -> bool:
-        if self.reader.machine.frozen:
-            return False
-        if not self._network.passes(self.source, self.sink):
+        if self._way.cuts or self._machine.frozen:
             return False
         return self.reader.reading or not isinstance(self._segments[0][1], bytes)
 
-    def _arrive(self) -> None:
-        self._next = None
-        if not self._segments or not self._is_open():
-            return
-        if not self.reader.machine.powered:
-            self.drop()
-            if self.reader.machine.host.is_up():
-                # Whoever runs there now knows of no such connection.
-                self.writer.broken()
-            return
-        segment = self._segments[0][1]
-        now = self._network.clock.seconds()
-        if self._due() > now:
-            self.schedule()
-        elif isinstance(segment, bytes):
-            self._deliver(now)
-        else:
-            self._segments.popleft()
-            segment()
-        self.schedule()
-
     def _deliver(self, now: float) -> None:
-        chunk = bytearray()
-        while self._segments and self._segments[0][0] <= now:
-            segment = self._segments[0][1]
-            if not isinstance(segment, bytes):
-                break
-            self._segments.popleft()
-            chunk += segment
-            if self._network.fragment:
-                # Each piece is a read of its own.
-                break
-        self.unread -= len(chunk)
-        speed = self.reader.machine.reading_speed
-        if speed is not None:
+        segments = self._segments
+        chunk = segments.popleft()[1]
+        assert isinstance(chunk, bytes)
+        if segments and segments[0][0] <= now and not self._network.fragment:
+            # What has arrived is read as one; fragments are reads of their own.
+            pieces = [chunk]
+            while segments and segments[0][0] <= now:
+                segment = segments[0][1]
+                if not isinstance(segment, bytes):
+                    break
+                segments.popleft()
+                pieces.append(segment)
+            chunk = b"".join(pieces)
+        speed = self._machine.reading_speed
+        if speed:
+            # At most a second's worth at a time.
+            worth = max(1, int(speed))
+            if len(chunk) > worth:
+                segments.appendleft((now, chunk[worth:]))
+                chunk = chunk[:worth]
             self._busy_until = now + len(chunk) / speed
-        self.reader.arrived(bytes(chunk))
+        self.unread -= len(chunk)
+        self.reader.arrived(chunk)
         self.writer.taken()
 
 
@@ -342,6 +443,7 @@ class Transport:
     def abortConnection(self) -> None:
         """Close at once."""
         if not self.lost and self.protocol is not None:
+            self.pipe.cut_short()
             self._reset_far_end()
             self.reading = False
             self.machine.callLater(0, self.lose, Failure(ConnectionAborted()))
@@ -472,14 +574,16 @@ class Transport:
 
     def _forget_if_over(self) -> None:
         if self.pipe.reader.lost:
-            self.machine.host.network.closed(self.pipe, self.back)
+            self.pipe.forget()
+            self.back.forget()
 
 
-def join(network: SimNetwork, near: Transport, far: Transport) -> None:
+def join(
+    near: Transport, far: Transport, there: Way, back: Way, network: SimNetwork
+) -> None:
     """Make two transports the ends of one connection."""
-    near.pipe = far.back = Pipe(network, near, far)
-    far.pipe = near.back = Pipe(network, far, near)
-    network.opened(near.pipe, far.pipe)
+    near.pipe = far.back = Pipe(there, near, far, network)
+    far.pipe = near.back = Pipe(back, far, near, network)
     for transport in (near, far):
         transport.machine.opened(transport)
 

@@ -1,0 +1,188 @@
+"""What has to hold in every run, whatever happens.
+
+`Speaker` watches the events of one node, `broken_bound` looks at its lists, and
+`Calm` knows between whom nothing has gone wrong for how long.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, cast
+
+from meshproto._hub import Hub
+from meshproto.events import ChatReceived, Event, Peer, PeerConnected, PeerDisconnected
+from meshproto.node import MeshNode
+from meshproto.testing._machine import Machine
+from meshproto.testing._plan import Place
+
+#: Seconds after the end of a fault for which what it has begun may go on: a
+#: handshake, or the last lines of a link that is given up.
+AFTERMATH = 15.0
+
+
+class Violation(AssertionError):
+    """A run broke a rule; ``rule`` is its short name."""
+
+    def __init__(self, rule: str, text: str) -> None:
+        super().__init__(text)
+        self.rule = rule
+
+
+class Calm:
+    """Since when no fault has touched a node, or the way between two hosts."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._troubles: Counter[Hashable] = Counter()
+        self._since: dict[Hashable, float] = {}
+
+    def disturb(self, what: Hashable) -> None:
+        """A fault begins."""
+        self._troubles[what] += 1
+
+    def relieve(self, what: Hashable) -> None:
+        """A fault has ended."""
+        self._troubles[what] -= 1
+        self._since[what] = self._seconds()
+
+    def since(self, *what: Hashable) -> float:
+        """When the last fault ended that touched any of these."""
+        if any(self._troubles[one] for one in what):
+            return inf
+        return max(self._since.get(one, 0.0) for one in what)
+
+
+@dataclass(slots=True, eq=False)
+class Speaker:
+    """One life of a node, and what its listeners must hear.
+
+    It says who it is and counts its words, so whoever hears them can tell what
+    is missing.  ``broken`` is told of what may not be.
+    """
+
+    node: MeshNode
+    number: int
+    place: Place
+    name: str
+    machine: Machine
+    cast: dict[str, Speaker]
+    calm: Calm
+    broken: Callable[[str, str], None]
+    #: It runs, and may be asked to do something.
+    alive: bool = False
+    #: It may still tell of events.
+    over: bool = False
+    said: int = 0
+    connected: dict[tuple[str, str], str] = field(default_factory=dict)
+    #: The last word that was heard of each speaker, and when.
+    heard: dict[str, tuple[int, float]] = field(default_factory=dict)
+    #: Who has been heard since it has been connected.
+    fresh: set[str] = field(default_factory=set)
+    #: How much had been said when each listener came.
+    joined: dict[str, list[int]] = field(default_factory=dict)
+
+    def say(self, more: str = "") -> None:
+        """Say the next word to everybody."""
+        self.said += 1
+        self.node.broadcast(f"{self.name} {self.said} {more}")
+
+    def see(self, event: Event) -> None:
+        """Judge an event of the node."""
+        if self.over:
+            self.broken("afterlife", f"{self.name} is over, and tells {event}")
+        peer: Peer | None = getattr(event, "peer", None)
+        if peer is None:
+            return
+        if isinstance(event, PeerConnected):
+            self._came(event, peer)
+            return
+        name = self.connected.get((peer.host, peer.id))
+        if name is None:
+            self.broken("stranger", f"{self.name}: {event} of nobody connected")
+        elif isinstance(event, ChatReceived):
+            self._heard(event, name)
+        elif isinstance(event, PeerDisconnected):
+            del self.connected[peer.host, peer.id]
+            self.fresh.discard(name)
+
+    def _came(self, event: PeerConnected, peer: Peer) -> None:
+        if (peer.host, peer.id) in self.connected:
+            self.broken("connected twice", f"{self.name}: {peer.name} came twice")
+        self.connected[peer.host, peer.id] = peer.name
+        self.joined.setdefault(peer.name, []).append(self.said)
+        count = event.peer_count
+        if count != len(self.connected):
+            told = f"{count} peers for {len(self.connected)}"
+            self.broken("peer count", f"{self.name}: {told}")
+        if count > self.node.config.max_peers:
+            self.broken("seats", f"{self.name}: {count} peers")
+
+    def _heard(self, event: ChatReceived, name: str) -> None:
+        author, word, *_ = event.text.split(" ", 2)
+        number = int(word)
+        if author != name:
+            self.broken("author", f"{self.name}: word of {author} from {name}")
+        last, when = self.heard.get(author, (0, 0.0))
+        if number <= last:
+            self.broken("order", f"{self.name}: {author} {number} after {last}")
+        speaker = self.cast[author]
+        if number > speaker.said:
+            self.broken("unsaid", f"{self.name}: {author} has not said {number}")
+        if number > last + 1 and author in self.fresh:
+            self._missed(speaker, last, number, when)
+        self.heard[author] = number, self.calm._seconds()
+        self.fresh.add(author)
+
+    def _missed(self, speaker: Speaker, last: int, number: int, when: float) -> None:
+        """Words are missing: had we left, or was something in the way?"""
+        if any(last <= said < number for said in speaker.joined.get(self.name, ())):
+            return
+        hosts = frozenset((self.place.host, speaker.place.host))
+        if self.calm.since(self.number, speaker.number, hosts) + AFTERMATH < when:
+            missing = f"{speaker.name} {last + 1} to {number - 1}"
+            self.broken("lost", f"{self.name} has not heard {missing}")
+
+
+def broken_bound(speaker: Speaker, *, thorough: bool) -> str | None:
+    """What has outgrown its bound at a node, if anything.
+
+    The one place of the simulator that looks inside a node: most of its lists
+    are nobody else's business.
+    """
+    hub, config = cast(Hub, speaker.node.host), speaker.node.config
+    sizes: list[tuple[str, int, int]] = [
+        ("peers", len(hub.registry), config.max_peers),
+        ("addresses", len(hub.book), config.max_addresses),
+        ("dials", len(hub.dialer), config.max_dials),
+        ("SYNs", len(speaker.machine.dials), config.max_dials),
+        ("handshakes", len(hub._pending), config.max_pending),
+    ]
+    if thorough:
+        told: dict[Any, int] = hub.book._told
+        sizes += [
+            (f"addresses told by {peer}", count, config.max_addresses_per_peer)
+            for peer, count in told.items()
+        ]
+        sizes += [
+            (f"handshakes of {host}", count, config.max_pending_per_host)
+            for host, count in hub._pending._hosts.items()
+            if host != "localhost"
+        ]
+        sizes += [
+            (f"bytes for {entry.key}", link.queued(), config.send_queue_hard)
+            for entry in hub.registry.entries()
+            for link in entry.links()
+        ]
+    for what, size, bound in sizes:
+        if size > bound:
+            return f"{speaker.name}: {size} {what}, allowed are {bound}"
+    return None
+
+
+def twofold(speaker: Speaker) -> list[str]:
+    """The peers to which a node has more than one link."""
+    hub = cast(Hub, speaker.node.host)
+    return [entry.name for entry in hub.registry.entries() if len(entry.links()) > 1]
