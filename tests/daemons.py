@@ -567,6 +567,14 @@ def tell(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+#: Why tests that take minutes are left out; empty when they are not.
+SLOW = (
+    ""
+    if os.environ.get("MESHPROTO_SLOW_TESTS")
+    else "it takes long: set MESHPROTO_SLOW_TESTS=1"
+)
+
+
 class DaemonTestCase(SynchronousTestCase):
     """A test with a fleet, in which no daemon may complain."""
 

@@ -1,0 +1,183 @@
+"""What hostile peers do to a daemon, and what an honest one beside them sees.
+
+Run from the checkout, in an environment that has the tests' requirements::
+
+    python -m bench.hostile [WORD ...]
+
+Plays every case, or those whose name has one of the words, and prints a table
+in Markdown.  Each case has a daemon of its own, started by ``twistd``, and an
+honest peer, which every 0.1 s sends a PING, and a message that the daemon's
+application says back.
+
+* Memory is what the peak of the daemon's resident memory grew by.
+* The cut is counted from the first offending byte, for the slowest to be cut.
+* CPU is the daemon's share of one processor while the case lasted.
+* PONG is the honest peer's longest wait for one, chat what it said and what of
+  that came back.  A figure that is not as it should be is in bold.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+
+from tests.attackers import MiB, Outcome, Stage
+from tests.hostile_cases import (
+    LOGS,
+    commands_as_chat,
+    crowd,
+    descriptors,
+    dripping,
+    endless_line,
+    flood,
+    full_disk,
+    garbage,
+    gossip,
+    id_theft,
+    silent_links,
+    slow_application,
+    stuck_reader,
+    terminal_attack,
+    useless_log,
+    victims_to_dial,
+)
+
+#: Seconds within which an honest peer's PING is to be answered.
+PONG_WITHIN = 2.0
+
+Case = Callable[[Stage], Outcome]
+
+
+def lines_and_handshakes() -> Iterator[Case]:
+    for greets in (False, True):
+        yield partial(endless_line, total=400 * MiB, greets=greets)
+    yield partial(dripping, drippers=20, pause=0.5, timeout=10)
+    for host in ("127.0.0.1", *own_address()):
+        yield partial(silent_links, count=2000, host=host)
+    yield partial(garbage, rounds=1000, cycles=10_000)
+
+
+def seats_and_ids() -> Iterator[Case]:
+    for timing in ("at once", "late", "halves", "churn", "dialled"):
+        yield partial(crowd, timing=timing, dialers=60, seats=20)
+    yield partial(id_theft, thieves=300)
+
+
+def chat() -> Iterator[Case]:
+    yield partial(commands_as_chat, count=10_000)
+    for flooders in (1, 4):
+        yield partial(
+            slow_application, flooders=flooders, seconds_per_event=0.01, seconds=15
+        )
+
+
+def addresses() -> Iterator[Case]:
+    yield partial(gossip, addresses=300_000)
+    for hangs_up in (False, True):
+        yield partial(
+            victims_to_dial, count=20, seconds=30, hangs_up=hangs_up, timeout=10
+        )
+
+
+def floods() -> Iterator[Case]:
+    for command in ("PING", "REQUEST_PEERS"):
+        for flooders in (1, 17):
+            yield partial(
+                flood, command=command, total=2 * MiB, reads=True, flooders=flooders
+            )
+            yield partial(
+                flood,
+                command=command,
+                total=1024 * MiB,
+                reads=False,
+                flooders=flooders,
+                patience=40,
+            )
+
+
+def slow_readers() -> Iterator[Case]:
+    for speed in (None, 1024.0):
+        for count, gap in ((16_000, "0.02"), (100_000, "0"), (100_000, "drain")):
+            yield partial(
+                stuck_reader, speed=speed, count=count, size=1024, gap=gap, runs=3
+            )
+
+
+def machine() -> Iterator[Case]:
+    for greets in (False, True):
+        yield partial(descriptors, limit=64, connections=200, seconds=5, greets=greets)
+    for kind in LOGS:
+        yield partial(useless_log, kind=kind, seconds=5)
+    if os.geteuid() == 0:
+        yield partial(full_disk, seconds=5)
+    yield partial(terminal_attack, rounds=5)
+
+
+GROUPS = {
+    "lines": lines_and_handshakes,
+    "seats": seats_and_ids,
+    "chat": chat,
+    "addresses": addresses,
+    "floods": floods,
+    "readers": slow_readers,
+    "machine": machine,
+}
+
+
+def own_address() -> tuple[str, ...]:
+    """The address of this machine on its network, if it has one."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        # Nothing is sent: this only asks for the way.
+        probe.connect(("192.0.2.1", 9))
+        host: str = probe.getsockname()[0]
+        return (host,)
+    return ()
+
+
+def row(outcome: Outcome) -> str:
+    honest = outcome.honest
+    cells = [
+        outcome.case,
+        f"{outcome.memory / MiB:.2f} MiB",
+        "" if outcome.cut_after is None else f"{outcome.cut_after:.3g} s",
+        f"{100 * outcome.cpu_share:.0f} %",
+        marked(f"{1000 * honest.slowest:.0f} ms", honest.slowest < PONG_WITHIN),
+        # At a prompt it only pings; what others say is looked for on the screen.
+        marked(f"{honest.heard} of {honest.said}", honest.is_complete)
+        if honest.said
+        else "",
+        "; ".join(f"{what}: {figure(value)}" for what, value in outcome.seen.items()),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def figure(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "**no**"
+        case float():
+            return f"{value:.3g}"
+        case _:
+            return str(value)
+
+
+def marked(text: str, as_it_should_be: bool) -> str:
+    return text if as_it_should_be else f"**{text}**"
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(GROUPS)
+    print("| case | memory grown | time to cut | CPU | PONG | chat | what else |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
+    for name in names:
+        for case in GROUPS[name]():
+            with Stage() as stage:
+                print(row(case(stage)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
