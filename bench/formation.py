@@ -1,137 +1,272 @@
-"""How long real daemons take to become a full mesh, and to be one again.
+"""Formation and scale: nodes of one process become a full mesh, and chat.
 
-Run from the checkout, in an environment that has the tests' requirements::
-
-    python -m bench.formation [RUNS]
-
-Prints a table in Markdown.  Every daemon is a process of its own with the
-settings that it comes with, except where the table says otherwise.  Most of the
-time until all listen is Python's: it starts as many interpreters at once.
+Each run is a process of its own, ``python -m bench.formation ARGUMENTS``.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import signal
-import statistics
+import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from contextlib import ExitStack
+from typing import Any
 
-from tests.daemons import Fleet, Shape, chain, free_ports, star
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.internet.task import deferLater
 
-T = TypeVar("T")
-Measure = Callable[[Fleet], float]
+from bench.contestants.on_twisted import listen_here
+from bench.driver import (
+    Goal,
+    Plan,
+    Report,
+    figure,
+    interleaved,
+    run_alone,
+    table,
+)
+from bench.stage import HOST, memory, message, now
+from meshproto import (
+    ChatReceived,
+    Event,
+    MeshNode,
+    NodeConfig,
+    PeerConnected,
+    PeerDisconnected,
+)
 
-
-def formation(size: int, shape: Shape) -> Callable[[Fleet], tuple[float, float]]:
-    """When all listen, and when they are a full mesh, from the first launch."""
-
-    def measure(fleet: Fleet) -> tuple[float, float]:
-        began = time.monotonic()
-        daemons = fleet.mesh(size, shape)
-        listening = fleet.until_listening(*daemons)
-        return listening - began, fleet.until_full(daemons) - began
-
-    return measure
-
-
-def rejoin(lost: int) -> Measure:
-    """From listening again after a kill to a full mesh."""
-
-    def measure(fleet: Fleet) -> float:
-        daemons = fleet.mesh(3, star)
-        fleet.until_full(daemons)
-        ports = [daemon.port for daemon in daemons]
-        daemons[lost].kill()
-        daemons[lost] = fleet.launch(
-            f"n{lost}", port=ports[lost], bootstrap=star(ports, lost)
-        )
-        listening = fleet.until_listening(daemons[lost])
-        return fleet.until_full(daemons) - listening
-
-    return measure
-
-
-def late_bootstrap(fleet: Fleet) -> float:
-    """From listening to the link with a daemon that has waited for that."""
-    early, late = free_ports(2)
-    waiting = fleet.start("n0", port=early, bootstrap=[late])
-    fleet.until_logged(waiting, "(attempt 3,")
-    daemons = [waiting, fleet.launch("n1", port=late)]
-    listening = fleet.until_listening(daemons[1])
-    return fleet.until_full(daemons) - listening
+#: Seconds after which a mesh that is not full is a failure.
+PATIENCE = 240.0
+SIZE = 64
+_QUIET = 0.5
+BARE = "all pairs dialled bare"
+GREETED = "all pairs dialled bare, a line each way"
 
 
-def frozen(fleet: Fleet) -> tuple[float, float]:
-    """From being stopped to being dropped, from going on to a full mesh."""
-    options = ["--peer-timeout", 4, "--maintenance-interval", 1]
-    daemons = fleet.mesh(3, star, *options)
-    fleet.until_full(daemons)
-    daemons[2].send_signal(signal.SIGSTOP)
-    began = time.monotonic()
-    for daemon in daemons[:2]:
-        fleet.until_logged(daemon, "Removed stale peer n2 (timeout)")
-    dropped = time.monotonic()
-    daemons[2].send_signal(signal.SIGCONT)
-    return dropped - began, fleet.until_full(daemons) - dropped
-
-
-def reset(fleet: Fleet) -> float:
-    """From a reset of the only link to the next."""
-    ports = free_ports(2)
-    forwarders = [fleet.forwarder(port) for port in ports]
-    there, back = (f"127.0.0.1:{forwarder.port}" for forwarder in forwarders)
-    alice = fleet.start("alice", "--advertise", there, port=ports[0])
-    options = ["--advertise", back, "--bootstrap", there]
-    bob = fleet.start("bob", *options, port=ports[1])
-    fleet.until(lambda: alice.peers and bob.peers, "link")
-    for forwarder in forwarders:
-        forwarder.reset()
-    began = time.monotonic()
-    for daemon in (alice, bob):
-        fleet.until_logged(daemon, "disconnected (connection lost)")
-    return fleet.until(lambda: alice.peers and bob.peers, "link") - began
-
-
-def results(runs: int) -> Iterator[tuple[str, list[float]]]:
-    """What was measured, and every value of it in seconds."""
-    for size in (3, 5, 20):
-        for shape in (chain, star):
-            both = [with_fleet(formation(size, shape)) for _ in range(runs)]
-            what = f"{shape.__name__} of {size}, started at once"
-            yield f"{what}: all listen", [listening for listening, _ in both]
-            yield f"{what}: full mesh", [full for _, full in both]
-            yield (
-                f"{what}: the mesh alone",
-                [full - listening for listening, full in both],
+def formation(plan: Plan) -> Iterator[Report]:
+    """How long a full mesh takes, against as many connections without nodes."""
+    entries = [
+        (size, shape)
+        for size in plan.meshes
+        for shape in (BARE, GREETED, "star", "chain")
+    ]
+    results, failures = interleaved(
+        plan.runs, {entry: _run(*entry) for entry in entries}
+    )
+    seconds = {
+        entry: figure(values, lambda each: each["seconds"])
+        for entry, values in results.items()
+    }
+    rows = []
+    goals = []
+    for (size, shape), each in seconds.items():
+        ratio = each.over(seconds[size, BARE])
+        rows.append(
+            (
+                str(size),
+                shape,
+                each.text(".3f"),
+                "" if shape == BARE else ratio.text(".1f"),
             )
-    for lost, role in ((2, "a member"), (0, "the bootstrap node")):
-        values = [with_fleet(rejoin(lost)) for _ in range(runs)]
-        yield f"kill -9 and restart of {role}, from listening", values
-    values = [with_fleet(late_bootstrap) for _ in range(runs)]
-    yield "bootstrap node comes up late, from listening", values
-    both = [with_fleet(frozen) for _ in range(runs)]
-    yield "frozen peer dropped (peer timeout 4 s)", [dropped for dropped, _ in both]
-    yield "frozen peer goes on: full mesh", [back for _, back in both]
-    yield "link reset: next link", [with_fleet(reset) for _ in range(runs)]
+        )
+        if size == 50 and shape in ("star", "chain"):
+            goals.append(Goal(f"full mesh of {size}, {shape}", BARE, ratio, most=4.0))
+    parts = [
+        "### Formation: all nodes of one process start at once\n",
+        table(("nodes", "shape", "seconds to a full mesh", "to bare"), rows),
+    ]
+    yield Report("\n".join(parts), goals, failures)
 
 
-def with_fleet(measure: Callable[[Fleet], T]) -> T:
-    with Fleet() as fleet:
-        return measure(fleet)
+def scale(plan: Plan) -> Iterator[Report]:
+    """Big meshes, in which everybody then tells everybody something."""
+    entries = {size: _run(size, "star", chat=True) for size in plan.big_meshes}
+    results, failures = interleaved(plan.runs, entries)
+    rows = []
+    goals = []
+    for size, values in results.items():
+        rows.append(
+            (
+                str(size),
+                str(size * (size - 1) // 2),
+                figure(values, lambda each: each["seconds"]).text(),
+                figure(values, lambda each: each["memory"] / 2**20).text(".0f"),
+                figure(values, lambda each: each["chat_seconds"]).text(),
+                figure(values, lambda each: each["links_lost"]).text("g"),
+                figure(values, lambda each: each["lost"]).text("g"),
+            )
+        )
+        for what in ("links_lost", "lost"):
+            seen = figure(values, lambda each, what=what: each[what])  # type: ignore[misc]
+            work = f"full mesh of {size}, {what.replace('_', ' ')}"
+            goals.append(Goal(work, "", seen, most=0.0))
+    heads = (
+        "nodes",
+        "links",
+        "seconds to a full mesh",
+        "MiB",
+        "seconds of chat, all to all",
+        "links lost",
+        "messages lost",
+    )
+    parts = [
+        "### Scale: a full mesh in one process, from a star\n",
+        f"Chat: every node broadcasts one message of {SIZE} bytes, at once.\n",
+        table(heads, rows),
+    ]
+    yield Report("\n".join(parts), goals, failures)
+
+
+def _run(size: int, shape: str, chat: bool = False) -> Callable[[], dict[str, Any]]:
+    return lambda: run_alone(__name__, size=size, shape=shape, chat=chat)
+
+
+class Mesh:
+    """Nodes of this process, and how far they are."""
+
+    def __init__(self, size: int, shape: str) -> None:
+        ports = free_ports(size)
+        self._all = size * (size - 1)
+        self._linked = 0
+        self.heard = 0
+        self.links_lost = 0
+        #: Fires when everybody is linked to everybody.
+        self.full: Deferred[None] = Deferred()
+        #: Fires when everybody has heard everybody.
+        self.chatted: Deferred[None] = Deferred()
+        self.nodes = []
+        for number, port in enumerate(ports):
+            seed = 0 if shape == "star" else number - 1
+            node = MeshNode(
+                NodeConfig(
+                    port=port,
+                    interface=HOST,
+                    max_peers=max(NodeConfig().max_peers, size),
+                    bootstrap=(f"{HOST}:{ports[seed]}",) if number else (),
+                )
+            )
+            node.subscribe(self._on_event)
+            self.nodes.append(node)
+
+    @property
+    def is_full(self) -> bool:
+        """Asked of the nodes, not counted."""
+        return all(
+            len({peer.id for peer in node.peers()}) == len(self.nodes) - 1
+            for node in self.nodes
+        )
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, ChatReceived):
+            self.heard += 1
+            if self.heard == self._all:
+                self.chatted.callback(None)
+        elif isinstance(event, PeerConnected):
+            self._linked += 1
+            if self._linked == self._all and not self.full.called:
+                self.full.callback(None)
+        elif isinstance(event, PeerDisconnected):
+            self._linked -= 1
+            self.links_lost += 1
+
+
+async def form(size: int, shape: str, chat: bool) -> dict[str, float]:
+    """Become a mesh, and say something."""
+    mesh = Mesh(size, shape)
+    began = now()
+    for node in mesh.nodes:
+        node.start()
+    await mesh.full.addTimeout(PATIENCE, reactor)
+    result = {"seconds": (now() - began) / 1e9}
+    if not mesh.is_full:
+        raise RuntimeError("the events tell of more links than there are")
+    if chat:
+        # What the newest links have to tell first is no part of the chat.
+        await deferLater(reactor, _QUIET)
+        began = now()
+        for node in mesh.nodes:
+            node.broadcast(message(SIZE))
+        try:
+            await mesh.chatted.addTimeout(PATIENCE, reactor)
+        except TimeoutError:
+            # Not lost for the table: it counts them.
+            pass
+        result["chat_seconds"] = (now() - began) / 1e9
+        await deferLater(reactor, _QUIET)
+        result["lost"] = abs(size * (size - 1) - mesh.heard)
+    return result | {"memory": memory(), "links_lost": mesh.links_lost}
+
+
+async def dial_all_pairs(size: int, greet: bool) -> dict[str, float]:
+    """Connect everybody with everybody; ``greet``: each end says a line."""
+    missing = size * (size - 1)
+    done: Deferred[None] = Deferred()
+
+    class End(Protocol):
+        def connectionMade(self) -> None:
+            assert ITCPTransport.providedBy(self.transport)
+            self.transport.setTcpNoDelay(True)
+            if greet:
+                self.transport.write(b"peer-8001:alice\n")
+            else:
+                self.complete()
+
+        def dataReceived(self, data: bytes) -> None:
+            self.complete()
+
+        def complete(self) -> None:
+            nonlocal missing
+            missing -= 1
+            if not missing:
+                done.callback(None)
+
+    class Dial(ClientFactory):
+        noisy = False
+        protocol = End
+
+    began = now()
+    ports = [listen_here(End, backlog=size) for _ in range(size)]
+    for number, port in enumerate(ports):
+        for _ in range(number):
+            reactor.connectTCP(HOST, port, Dial())
+    await done.addTimeout(PATIENCE, reactor)
+    return {"seconds": (now() - began) / 1e9}
+
+
+def free_ports(number: int) -> list[int]:
+    """TCP ports that were free just now."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+async def play(size: int, shape: str, chat: bool) -> None:
+    """One run: prints its result."""
+    if shape in (BARE, GREETED):
+        result = await dial_all_pairs(size, shape == GREETED)
+    else:
+        result = await form(size, shape, chat)
+    print(json.dumps({"result": result}), flush=True)
 
 
 def main() -> None:
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    print(f"{runs} runs each on {os.cpu_count()} processors; seconds.\n")
-    print("| What | median | least | most |")
-    print("| --- | ---: | ---: | ---: |")
-    for what, values in results(runs):
-        figures = (statistics.median(values), min(values), max(values))
-        cells = " | ".join(f"{figure:.2f}" for figure in figures)
-        print(f"| {what} | {cells} |", flush=True)
+    """Play what the command line says."""
+    arguments = json.loads(sys.argv[1])
+
+    def begin() -> None:
+        played = Deferred.fromCoroutine(play(**arguments))
+        played.addErrback(lambda failure: failure.printTraceback(sys.stderr))
+        # To close some ten thousand connections in order is no part of it.
+        played.addBoth(lambda _: os._exit(0))
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
 
 
 if __name__ == "__main__":
