@@ -98,6 +98,8 @@ _DOUBTFUL_DUPLICATES = 4
 
 _DEAD = CloseReason.PROBE_UNANSWERED
 
+_CUT_SHORT = {CloseReason.TIMEOUT, CloseReason.CONNECTION_LOST}
+
 _TURNED_AT_THE_DOOR = {CloseReason.HANDSHAKE_BACKLOG, CloseReason.TOO_MANY_LINKS}
 
 _WORTH_TELLING = {
@@ -467,6 +469,9 @@ class Hub:
         match departure:
             case Left(entry):
                 self._part(entry, reason)
+            case Drained(entry) if reason in _CUT_SHORT:
+                # Its last words are lost, or come later than the next ones would.
+                entry.link.abort(reason)
             case Drained(entry):
                 entry.link.resume(link)
             case Halved(entry):

@@ -393,7 +393,7 @@ class MeshProtocol(LineReceiver):
                 # Nor is it the far end's fault that its last lines lie unread.
                 self._set_deadline(self._limits.drain_timeout)
             case State.DRAINING:
-                self._end(CloseReason.MERGED, abort=True)
+                self._end(CloseReason.TIMEOUT, abort=True)
             case State.ENDED:
                 self.transport.abortConnection()
             case _:

@@ -1211,7 +1211,7 @@ class DrainTests(LinkCase):
         self.clock.advance(0.999)
         self.assertEqual(self.ends(), [])
         self.clock.advance(0.001)
-        self.assertOver(wire, CloseReason.MERGED, aborted=True)
+        self.assertOver(wire, CloseReason.TIMEOUT, aborted=True)
 
     def test_a_far_end_that_takes_nothing_is_cut_in_time(self) -> None:
         wire = self.ready()
@@ -1220,7 +1220,7 @@ class DrainTests(LinkCase):
             wire.protocol.send(Chat("x" * 16000))
         wire.protocol.drain()
         self.clock.advance(3)
-        self.assertOver(wire, CloseReason.MERGED, aborted=True)
+        self.assertOver(wire, CloseReason.TIMEOUT, aborted=True)
 
     def test_while_we_do_not_read_the_far_end_need_not_end(self) -> None:
         wire = self.ready()
