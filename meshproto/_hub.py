@@ -404,6 +404,9 @@ class Hub:
             return None
         if not isinstance(message, Pong | PeerList):
             entry.spoke_at = link.last_heard
+        if isinstance(message, Chats) and link is not entry.chats_on:
+            if self._is_late(entry, link):
+                return None
         match message:
             case Chats(texts) if self._throttle.limits_chat:
                 allowed = self._throttle.chat(link, entry, len(texts))
@@ -426,6 +429,20 @@ class Hub:
                 if self._throttle.heeds(link, entry):
                     self.discovery.heard(entry, link, message)
         return None
+
+    def _is_late(self, entry: PeerEntry, link: IPeerLink) -> bool:
+        """Give up a peer whose chat comes from a link that it had left.
+
+        Of two links a peer speaks on one, and then perhaps on the other.  What
+        still comes from the first was said before what has been heard since.
+        """
+        if link is entry.left:
+            link.abort(CloseReason.REPLACED)
+            return True
+        if entry.chats_on in entry.links():
+            entry.left = entry.chats_on
+        entry.chats_on = link
+        return False
 
     def turned_away(self, link: IPeerLink, refusal: Refusal) -> None:
         """The far end refused our dial."""
@@ -477,7 +494,7 @@ class Hub:
             case Halved(entry):
                 # What a slow consumer has not taken is lost, and no other link can
                 # go on as if nothing had happened.
-                lossy = reason is CloseReason.SLOW_CONSUMER
+                lossy = reason in (CloseReason.SLOW_CONSUMER, CloseReason.REPLACED)
                 if self.merger.forget(entry) and not lossy:
                     if entry.link.target is not None and self._closing is None:
                         self.discovery.introduce(entry.link)

@@ -49,7 +49,8 @@ class PeerEntry:
     ``second`` is another complete link of the peer, beside the one that is
     sent on; ``draining`` is one whose last lines are read.  ``asked``: the peer
     asked for addresses on a link that it dialled.  ``spoke_at`` is when it last
-    said anything that is no answer.
+    said anything that is no answer, ``chats_on`` is the link of its last
+    chat, ``left`` the one before that.
     """
 
     key: PeerKey
@@ -62,6 +63,8 @@ class PeerEntry:
     draining: IPeerLink | None = None
     asked: bool = False
     spoke_at: float = 0.0
+    chats_on: IPeerLink | None = None
+    left: IPeerLink | None = None
 
     def links(self) -> tuple[IPeerLink, ...]:
         """Every link of the peer, the one that is sent on first."""

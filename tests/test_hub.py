@@ -1041,8 +1041,9 @@ class SimultaneousDialTests(BenchCase):
         survivor, loser = (theirs, ours) if id > "peer-8001" else (ours, theirs)
         # Until we know better, the link that they dialled is the link.
         bench.node.broadcast("m1")
-        theirs.say("t1")
         self.welcome(ours)
+        # They speak on the link that was complete first for them.
+        loser.say("t1")
         bench.node.broadcast("m2")
         loser.say("t2")
         self.assertEqual(theirs.heard(), b"m1\nm2\n")
@@ -1376,14 +1377,26 @@ class KeptLinksTests(BenchCase):
             self.assertEqual(ours.heard(), b"REQUEST_PEERS\nPEERS:192.0.2.1:8001\n")
             self.assertEqual(theirs.heard(), b"PEERS:192.0.2.1:8001\nPING\n")
 
+    def test_chat_that_comes_late_is_the_end_of_both(self) -> None:
+        """It was said before what has been heard on the newer link."""
+        for when in ("before", "at once", "late"):
+            bench, original, ours, theirs = self.found(when)
+            theirs.say("one")
+            ours.say("two", "three")
+            theirs.say("late")
+            bench.settle()
+            self.assertEqual(self.chats(bench), ["one", "two", "three"])
+            self.assertEqual(self.reasons(bench), [CloseReason.REPLACED])
+            self.assertPart(bench, ours)
+            self.assertPart(bench, theirs)
+
     def test_chat_from_either_arrives_and_ours_goes_on_the_newer(self) -> None:
         for when in ("before", "at once", "late"):
             bench, original, ours, theirs = self.found(when)
             bench.clock.advance(1)
             original.read()
-            theirs.say("one")
-            ours.say("two")
-            theirs.say("three")
+            theirs.say("one", "two")
+            ours.say("three")
             self.assertEqual(self.chats(bench), ["one", "two", "three"])
             bench.node.broadcast("four")
             bench.node.send(bench.node.peers()[0], "five")
