@@ -142,6 +142,14 @@ class Chats:
 Message = Hello | Refusal | Ping | Pong | RequestPeers | PeerList | Chat | Chats
 
 
+# One of each: a flood of them is a list of the same.
+_WORDS: Final[dict[str, Message]] = {
+    _PING: Ping(),
+    _PONG: Pong(),
+    _REQUEST_PEERS: RequestPeers(),
+}
+
+
 def check_id(text: str) -> None:
     """Raise `ValueError` unless the text can be a node's ID.
 
@@ -283,12 +291,8 @@ class Mesh1:
         """What a line says that begins as a command does; None for nothing."""
         if not text:
             return None
-        if text == _PING:
-            return Ping()
-        if text == _PONG:
-            return Pong()
-        if text == _REQUEST_PEERS:
-            return RequestPeers()
+        if text in _WORDS:
+            return _WORDS[text]
         if text.startswith(_PEERS):
             return self._peer_list(text[len(_PEERS) :])
         return Chat(text.removeprefix(WORD_JOINER))
