@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from meshproto.registry import Registry
 
 #: Seconds for which a peer that takes nothing is waited for.
-PATIENCE = 1.0
+PATIENCE = 0.25
 
 
 class Drains:
