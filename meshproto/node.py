@@ -232,8 +232,9 @@ class MeshNode:
         """Wait until no peer has more than `NodeConfig.send_queue_soft` waiting.
 
         Fires at once when that is so already.  A peer that has taken nothing
-        for a quarter of a second is not waited for while there are others, and a peer that
-        goes on taking nothing is cut in time; so this does not wait for ever.
+        for a quarter of a second is not waited for while there are others, and
+        one that goes on taking nothing is cut in time; so this does not wait
+        for ever.
         """
         return self._hub.drains.wait()
 
