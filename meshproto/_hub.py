@@ -41,6 +41,7 @@ from meshproto.errors import (
     SelfConnection,
 )
 from meshproto.events import (
+    ChatReceived,
     CloseReason,
     Direction,
     Event,
@@ -51,7 +52,9 @@ from meshproto.events import (
     PeerRefused,
     PingReceived,
     PongReceived,
-    chats_received,
+    new_chat,
+    set_peer,
+    set_text,
 )
 from meshproto.factory import MeshClientFactory
 from meshproto.interfaces import INetwork, IPeerHost, IPeerLink, LinkLimits
@@ -241,25 +244,31 @@ class Hub:
         This does for each text what `emit` does, with fewer calls: no other
         part of a node is run as often.
         """
-        events = chats_received(peer, texts)
         if self._telling:
-            self._untold.extend(events)
+            self._untold.extend(ChatReceived(peer=peer, text=text) for text in texts)
             return None
+        new, kind, with_peer, with_text = new_chat, ChatReceived, set_peer, set_text
+        untold = self._untold
+        rest = iter(texts)
         self._telling = True
         try:
-            for told, event in enumerate(events, 1):
+            for text in rest:
+                event = new(kind)
+                with_peer(event, peer)
+                with_text(event, text)
                 for subscriber in self._subscribers:
                     try:
                         subscriber(event)
                     except Exception:
                         self._subscriber_failed(subscriber, event)
-                if self._untold:
+                if untold:
                     self._tell_untold()
                 if not link.reading:
-                    return Chats(texts[told:]) if told < len(texts) else None
+                    break
         finally:
             self._telling = False
-        return None
+        left = tuple(rest)
+        return Chats(left) if left else None
 
     def _subscriber_failed(
         self, subscriber: Callable[[Event], object], event: Event

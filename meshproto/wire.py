@@ -51,7 +51,7 @@ MAX_NAME: Final = 64
 MAX_HELLO: Final = MAX_ID + 1 + 4 * MAX_NAME
 MAX_ADDRESSES: Final = 100
 #: Chat messages that are handed on as one.
-MAX_RUN: Final = 64
+MAX_RUN: Final = 512
 
 WORD_JOINER: Final = "\u2060"
 

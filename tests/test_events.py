@@ -21,7 +21,9 @@ from meshproto.events import (
     KnownAddress,
     Peer,
     PeerConnected,
-    chats_received,
+    new_chat,
+    set_peer,
+    set_text,
 )
 
 #: The events that an application shows; the others are for debugging a mesh.
@@ -93,7 +95,12 @@ class EventTests(SynchronousTestCase):
             self.assertFalse(hasattr(object.__new__(kind), "__dict__"), kind)
 
     def test_chat_made_in_bulk_is_chat(self) -> None:
-        made = chats_received(peer(), ("one", "two"))
+        made = []
+        for text in ("one", "two"):
+            event = new_chat(ChatReceived)
+            set_peer(event, peer())
+            set_text(event, text)
+            made.append(event)
         self.assertEqual(
             made,
             [

@@ -13,6 +13,7 @@ from meshproto import wire
 from meshproto.address import PeerAddress
 from meshproto.errors import LocalProtocolError, RemoteProtocolError
 from meshproto.wire import (
+    MAX_RUN,
     Chat,
     Chats,
     Hello,
@@ -613,7 +614,11 @@ class LinesTests(WireTestCase):
         )
 
     def test_a_run_has_an_end(self) -> None:
-        for count, runs in ((64, [64]), (65, [64, 1]), (129, [64, 64, 1])):
+        for count, runs in (
+            (MAX_RUN, [MAX_RUN]),
+            (MAX_RUN + 1, [MAX_RUN, 1]),
+            (2 * MAX_RUN + 1, [MAX_RUN, MAX_RUN, 1]),
+        ):
             lines = "\n".join(map(str, range(count))).encode()
             messages = [m for m in self.codec.decode(lines) if isinstance(m, Chats)]
             self.assertEqual([len(message.texts) for message in messages], runs)
