@@ -349,9 +349,8 @@ class Hub:
     def hello_received(self, link: IPeerLink, hello: Hello, confirmed: bool) -> Verdict:
         """Have the registry judge the far end of a link."""
         self.fanout.flush()
-        verdict = self.registry.admit(
-            link, hello, self.clock.seconds(), confirmed=confirmed
-        )
+        now = self.clock.seconds() if confirmed else link.last_heard
+        verdict = self.registry.admit(link, hello, now, confirmed=confirmed)
         self._twins.pop(link, None)
         if not isinstance(verdict, Twin):
             self._pending.discard(link)

@@ -96,7 +96,7 @@ def examples(count: int, steps: int) -> settings:
         max_examples=EXAMPLES or count,
         stateful_step_count=steps,
         derandomize=not EXAMPLES,
-        # One at a time is found in the time that a test has.
+        # To shrink one failure fits into the time that a test has.
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
@@ -407,7 +407,9 @@ class SeatMachine(RuleBasedStateMachine):
         if entry.second is not link:
             self.announced.append(entry)
         if link.target is not None:
-            self.dialling.pop(link.target, None)
+            if link.target in self.dialling:
+                del self.dialling[link.target]
+                self.book.dial_ended(link.target)
             self.book.link(link.target, entry.key, proven=True)
             self.proven.add(link.target)
             self.sources.pop(link.target, None)
@@ -462,7 +464,8 @@ class SeatMachine(RuleBasedStateMachine):
                 self.announced.remove(entry)
                 if entry.draining is not None:
                     self.end(entry.draining)
-                self.book.peer_left(entry.key, self.now)
+                lived = self.now - entry.connected_at
+                self.book.peer_left(entry.key, self.now, lived)
             case Halved(entry):
                 assert entry in self.announced
                 assert self.session_of(entry.link).state is State.READY
