@@ -424,18 +424,22 @@ class Hub:
             case Chats(texts) if self._subscribers:
                 return self._emit_chats(link, entry.snapshot(), texts)
             case Ping():
+                entry.introduces = False
                 self.emit(PingReceived(peer=entry.snapshot()))
             case Pong():
+                entry.introduces = False
                 self.emit(PongReceived(peer=entry.snapshot()))
             case RequestPeers():
                 if self._throttle.heeds(link, entry):
                     self.discovery.answer(link)
                 if link.direction is Direction.INCOMING:
                     entry.asked = True
+                    entry.introduces = entry.introduces is None
                     self.merger.asked(entry)
             case PeerList():
                 if self._throttle.heeds(link, entry):
                     self.discovery.heard(entry, link, message)
+                entry.introduces = False
         return None
 
     def _is_late(self, entry: PeerEntry, link: IPeerLink) -> bool:

@@ -92,7 +92,7 @@ def _source(event: Event) -> Hashable:
         case PeerListReceived():
             return event.peer.id, event.peer.host
         case NodeError():
-            return event.context
+            return event.context, event.error
         case PeerRefused():
             return event.host
         case DialAttemptFailed():

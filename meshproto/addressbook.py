@@ -241,7 +241,13 @@ class AddressBook:
         return Retry(delay, record.failures)
 
     def link(self, target: Target, peer: PeerKey, *, proven: bool) -> None:
-        """The address belongs to a connected peer; ``proven`` by a dial."""
+        """The address belongs to a connected peer; ``proven`` by a dial.
+
+        Where that is only a claim, it makes no room that gossip would not get.
+        """
+        claim = not proven and self._key(target) not in self._records
+        if claim and not self._has_room():
+            return
         # A dial of it may be under way all the same, and ends by itself.
         record = self._record(target)
         if proven:

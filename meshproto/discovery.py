@@ -198,8 +198,11 @@ class Discovery:
     ) -> None:
         # Only a claim: shown and shared, but dialled all the same, which proves
         # it or not.  The original's first entry is somebody else, and it shares
-        # before it asks; what it says when asked does not count either.
-        if entry.address is not None or not entry.asked or link in self._asked:
+        # before it asks; what it says when asked does not count either, but for
+        # what directly follows its own question.
+        if entry.address is not None or not entry.asked:
+            return
+        if link in self._asked and not entry.introduces:
             return
         if first.host != link.remote_host and not (
             is_loopback(first.host) or (link.same_machine and self._is_here(first))

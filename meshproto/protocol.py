@@ -355,6 +355,9 @@ class MeshProtocol(LineReceiver):
             if self._session.state is State.ENDED:
                 return
             match effect:
+                case Notify(message) if self.paused:
+                    # An effect before this one has paused the link.
+                    self._heard = chain((message,), self._heard)
                 case Notify(message):
                     rest = self._host.message_received(self, message)
                     if rest is not None and not self._ended():

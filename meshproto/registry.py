@@ -48,7 +48,8 @@ class PeerEntry:
     ``address`` is where the peer listens; ``proven`` when a dial showed it.
     ``second`` is another complete link of the peer, beside the one that is
     sent on; ``draining`` is one whose last lines are read.  ``asked``: the peer
-    asked for addresses on a link that it dialled.  ``spoke_at`` is when it last
+    asked for addresses on a link that it dialled.  ``introduces``: that was its
+    first word, and its last one so far; None before its first.  ``spoke_at`` is when it last
     said anything that is no answer, ``chats_on`` is the link of its last
     chat, ``left`` the one before that.
     """
@@ -62,6 +63,7 @@ class PeerEntry:
     second: IPeerLink | None = None
     draining: IPeerLink | None = None
     asked: bool = False
+    introduces: bool | None = None
     spoke_at: float = 0.0
     chats_on: IPeerLink | None = None
     left: IPeerLink | None = None

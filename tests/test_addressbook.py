@@ -740,6 +740,17 @@ class LinkTests(BookTestCase):
         self.assertEqual(self.fail_dials(self.target, 9), Retry(30.0, 9))
         self.assertEqual(self.fail_dials(self.target, 1), Forgotten())
 
+    def test_a_claim_makes_no_room_for_itself(self) -> None:
+        self.book = self.make(limit=2)
+        self.book.link(address("p.example:8001"), EVE, proven=True)
+        self.book.peer_left(EVE, 0.0)
+        self.learn("g.example:8001")
+        self.book.link(self.target, BOB, proven=False)
+        self.assertEqual(
+            set(self.targets()), {address("p.example:8001"), address("g.example:8001")}
+        )
+        self.book.peer_left(BOB, 0.0)
+
     def test_a_claim_takes_nothing_from_a_proven_address(self) -> None:
         self.book.link(self.target, BOB, proven=True)
         self.book.link(self.target, EVE, proven=False)

@@ -104,45 +104,43 @@ class HandshakeTests(WireTestCase):
 
     def test_bad_handshakes(self) -> None:
         """No answer, one line with the reason."""
-        alice = self.alice()
         grammar = "bad handshake: an ID is 1 to 64 printable ASCII characters"
         word = "is a word of the protocol, not an ID"
         name = "bad handshake: a name is 1 to 64 printable characters"
         utf8 = "handshake is not UTF-8"
         length = f"more than {MAX_HANDSHAKE_LINE} bytes"
-        for number, (greeting, reason) in enumerate(
-            [
-                (b"\n", grammar),
-                (b":nobody\n", grammar),
-                (b":\n", grammar),
-                (b" bob:bob\n", grammar),
-                (b"b\xc3\xb6b:bob\n", grammar),
-                (b"i" * 65 + b":bob\n", grammar),
-                (b"GET / HTTP/1.1\r\nHost: mesh.example\r\n\r\n", grammar),
-                (b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n", grammar),
-                (b"PING\n", f"bad handshake: PING {word}"),
-                (b"PONG:x\n", f"bad handshake: PONG {word}"),
-                (b"REQUEST_PEERS\n", f"bad handshake: REQUEST_PEERS {word}"),
-                (b"PEERS:127.0.0.1:8001\n", f"bad handshake: PEERS {word}"),
-                (b"DUPLICATE\n", f"bad handshake: DUPLICATE {word}"),
-                (b"MAX_PEERS:x\n", f"bad handshake: MAX_PEERS {word}"),
-                (b"BYTES:5\n", f"bad handshake: BYTES {word}"),
-                (b"bob:" + b"n" * 65 + b"\n", name),
-                (b"bob:\x1b[31mred\n", name),
-                (b"bob:\xe2\x80\xae\n", name),
-                (b"bob:\xff\xfe\n", utf8),
-                (b"\x16\x03\x01\x00\x0a\n\x80\x81\n", utf8),
-                (b"bob:" + b"x" * MAX_HANDSHAKE_LINE + b"\n", length),
-                (b"x" * (MAX_HANDSHAKE_LINE + 2), length),
-            ],
-            start=1,
+        for greeting, reason in (
+            (b"\n", grammar),
+            (b":nobody\n", grammar),
+            (b":\n", grammar),
+            (b" bob:bob\n", grammar),
+            (b"b\xc3\xb6b:bob\n", grammar),
+            (b"i" * 65 + b":bob\n", grammar),
+            (b"GET / HTTP/1.1\r\nHost: mesh.example\r\n\r\n", grammar),
+            (b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n", grammar),
+            (b"PING\n", f"bad handshake: PING {word}"),
+            (b"PONG:x\n", f"bad handshake: PONG {word}"),
+            (b"REQUEST_PEERS\n", f"bad handshake: REQUEST_PEERS {word}"),
+            (b"PEERS:127.0.0.1:8001\n", f"bad handshake: PEERS {word}"),
+            (b"DUPLICATE\n", f"bad handshake: DUPLICATE {word}"),
+            (b"MAX_PEERS:x\n", f"bad handshake: MAX_PEERS {word}"),
+            (b"BYTES:5\n", f"bad handshake: BYTES {word}"),
+            (b"bob:" + b"n" * 65 + b"\n", name),
+            (b"bob:\x1b[31mred\n", name),
+            (b"bob:\xe2\x80\xae\n", name),
+            (b"bob:\xff\xfe\n", utf8),
+            (b"\x16\x03\x01\x00\x0a\n\x80\x81\n", grammar),
+            (b"bob:" + b"x" * MAX_HANDSHAKE_LINE + b"\n", length),
+            (b"x" * (MAX_HANDSHAKE_LINE + 2), length),
         ):
+            # One line in ten seconds tells of each reason: here all are to be seen.
+            alice = self.alice()
             wire = self.fleet.connect(alice)
             wire.say(greeting)
             self.check_kept_away(wire, alice, reason)
-            self.fleet.until_logged(alice, "[ERROR] Handshake", times=number)
-        self.assertEqual(alice.peers, [])
-        self.assertEqual(self.fleet.greet(alice, "bob:bob").ping(), [])
+            self.assertEqual(alice.peers, [])
+            self.assertEqual(self.fleet.greet(alice, "bob:bob").ping(), [])
+            alice.process.kill()
 
     def test_silence_and_tls(self) -> None:
         """Whoever does not get to the end of a line has so much time."""
@@ -152,10 +150,9 @@ class HandshakeTests(WireTestCase):
         tls.say(tls_hello())
         for wire in (silent, slow, tls):
             self.assertEqual(wire.rest(), b"")
-        self.fleet.until_logged(alice, "[ERROR] Handshake with 127.0.0.1", times=3)
+        self.fleet.until_logged(alice, "127.0.0.1: handshake timeout")
         for wire in (silent, slow):
             self.assertTrue(wire.was_reset)
-        self.assertGreaterEqual(alice.logged("127.0.0.1: handshake timeout"), 2)
         self.assertEqual(alice.peers, [])
 
     def test_gone_before_it_spoke(self) -> None:
@@ -625,17 +622,17 @@ class CrossingTests(WireTestCase):
         self.check_one_peer(alice)
 
     def test_loser_that_does_not_end(self) -> None:
-        """It is cut, and the survivor goes on."""
+        """Both are cut: its last words might come after what is said next."""
         alice = self.alice()
         called, calling = self.cross(alice, "zoe")
         self.assertEqual(called.rest(), b"")
         calling.say("on the survivor\n")
         called.say("on the loser\n")
-        self.fleet.until_logged(alice, "[other] on the survivor")
+        self.fleet.until_logged(alice, "Peer other disconnected (timeout)")
         heard = [line for line in alice.lines if line.startswith("[other] ")]
-        self.assertEqual(heard, ["[other] on the loser", "[other] on the survivor"])
-        self.assertEqual(calling.ping(), [])
-        self.check_one_peer(alice)
+        self.assertEqual(heard, ["[other] on the loser"])
+        self.assertEqual(calling.rest(), b"")
+        self.assertTrue(calling.was_reset)
 
     def test_other_knew_first(self) -> None:
         """It may half-close its own dial before its welcome on ours is here."""
@@ -672,8 +669,7 @@ class CrossingTests(WireTestCase):
             alice = self.alice()
             called, calling = self.cross(alice, "39bc6c5f-2c84-11f7")
             began = time.monotonic()
-            called.say("hello\n")
-            self.fleet.until_logged(alice, "[other] hello")
+            self.assertEqual(called.ping(), [])
             calling.say("REQUEST_PEERS\n")
             answer = calling.line()
             if time.monotonic() - began < GRACE_OF_SURVIVOR / 2:

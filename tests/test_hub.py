@@ -724,6 +724,21 @@ class ListeningAddressTests(BenchCase):
         wire.say("PEERS:192.0.2.2:9003")
         self.assertEqual(self.where(bench), "192.0.2.2")
 
+    def test_a_question_of_ours_that_comes_between_does_not_matter(self) -> None:
+        """We may ask while the first words of a newcomer are on their way."""
+        bench = self.bench(max_peers=1)
+        wire = bench.guest("bob:bob")
+        self.assertEqual(bench.node.discover(), 1)
+        wire.say("REQUEST_PEERS", "PEERS:192.0.2.2:9003")
+        self.assertEqual(self.where(bench), "192.0.2.2:9003")
+
+    def test_but_an_answer_that_comes_later_tells_of_others(self) -> None:
+        bench = self.bench(max_peers=1)
+        wire = bench.guest("bob:bob")
+        bench.node.discover()
+        wire.say("REQUEST_PEERS", "PING", "PEERS:192.0.2.2:9003")
+        self.assertEqual(self.where(bench), "192.0.2.2")
+
     def test_where_we_dialled_it(self) -> None:
         bench = self.bench()
         bench.node.connect("bob.example:9002")

@@ -106,7 +106,7 @@ OWN_ID = "alice"
 SEATS = 3
 PENDING = 4
 PENDING_PER_HOST = 2
-BOOK = 16
+BOOK = 10
 BOOK_PER_PEER = 4
 MAX_FAILURES = 3
 OWN_PORT = 8001
@@ -126,7 +126,8 @@ MESSAGES = st.one_of(
         [Ping(), Pong(), RequestPeers(), Chats(("hi", "there")), PeerList(())]
     ),
     st.sampled_from([Hello("bob", "bob"), *Refusal]),
-    st.lists(ADDRESSES, max_size=6).map(lambda told: PeerList(tuple(told))),
+    # Twice: gossip has to fill the book.
+    *2 * [st.lists(ADDRESSES, max_size=8).map(lambda told: PeerList(tuple(told)))],
 )
 LATE_VERDICTS = st.sampled_from(
     [Admitted(NOBODY), Replaced(NOBODY, NOBODY), Crossed(NOBODY), Twin(), Full()]
@@ -715,7 +716,8 @@ class MeshMachine(RuleBasedStateMachine):
                 self.start(number)
         nodes = [node for node in self.nodes if node is not None]
         self.net.run_until(lambda: self.net.is_full_mesh(*nodes), 240.0)
-        self.net.run(5.0)
+        # A handshake with a machine that is gone has ten seconds.
+        self.net.run(15.0)
         assert self.net.is_full_mesh(*nodes)
         links = self.net.connections()
         assert links == NODES * (NODES - 1) // 2, links
