@@ -49,9 +49,9 @@ class PeerEntry:
     ``second`` is another complete link of the peer, beside the one that is
     sent on; ``draining`` is one whose last lines are read.  ``asked``: the peer
     asked for addresses on a link that it dialled.  ``introduces``: that was its
-    first word, and its last one so far; None before its first.  ``spoke_at`` is when it last
-    said anything that is no answer, ``chats_on`` is the link of its last
-    chat, ``left`` the one before that.
+    first word, and its last one so far; None before its first.  ``spoke_at`` is
+    when it last said anything that is no answer, ``chats_on`` is the link of its
+    last chat, ``left`` the one before that.
     """
 
     key: PeerKey
