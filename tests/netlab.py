@@ -616,7 +616,10 @@ class Ear:
             self.pings.append(time.monotonic())
             self._say("PONG")
         elif line == "PONG":
-            self.waits.append(time.monotonic() - self._asked.popleft())
+            # It answers every PING before it.
+            if self._asked:
+                self.waits.append(time.monotonic() - self._asked[0])
+                self._asked.clear()
         elif line != "REQUEST_PEERS":
             self.chat.append(line)
 
