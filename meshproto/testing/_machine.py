@@ -22,7 +22,8 @@ from meshproto.config import NodeConfig
 from meshproto.errors import AddressError
 from meshproto.interfaces import INetwork
 from meshproto.testing._clock import SimCall
-from meshproto.testing._tcp import Dial, Door, Endpoint, Port, Transport
+from meshproto.testing._dial import Dial, Door, Endpoint, Port
+from meshproto.testing._tcp import Transport
 
 if TYPE_CHECKING:
     from meshproto.testing._network import SimNetwork

@@ -15,8 +15,9 @@ from meshproto.config import NodeConfig
 from meshproto.events import ChatReceived, Event
 from meshproto.node import MeshNode
 from meshproto.testing._clock import SimClock
+from meshproto.testing._dial import Door
 from meshproto.testing._machine import Host, Machine
-from meshproto.testing._tcp import Door, Way
+from meshproto.testing._tcp import Way
 
 
 class SimTimeout(AssertionError):
