@@ -8,8 +8,6 @@ decide, and tells the application.  It has no rule of its own.
 from __future__ import annotations
 
 import random
-from collections import deque
-from collections.abc import Callable
 from typing import assert_never, cast
 
 from twisted.internet.defer import Deferred
@@ -17,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from meshproto._announcer import Announcer
 from meshproto._drain import Drains
 from meshproto._fanout import Fanout
 from meshproto._merger import Merger
@@ -41,10 +40,8 @@ from meshproto.errors import (
     SelfConnection,
 )
 from meshproto.events import (
-    ChatReceived,
     CloseReason,
     Direction,
-    Event,
     NodeError,
     Peer,
     PeerConnected,
@@ -52,9 +49,6 @@ from meshproto.events import (
     PeerRefused,
     PingReceived,
     PongReceived,
-    new_chat,
-    set_peer,
-    set_text,
 )
 from meshproto.factory import MeshClientFactory
 from meshproto.interfaces import INetwork, IPeerHost, IPeerLink, LinkLimits
@@ -101,8 +95,6 @@ _DOUBTFUL_DUPLICATES = 4
 
 _DEAD = CloseReason.PROBE_UNANSWERED
 
-_CUT_SHORT = {CloseReason.TIMEOUT, CloseReason.CONNECTION_LOST}
-
 _TURNED_AT_THE_DOOR = {CloseReason.HANDSHAKE_BACKLOG, CloseReason.TOO_MANY_LINKS}
 
 _WORTH_TELLING = {
@@ -126,6 +118,8 @@ class Hub:
         rng: random.Random,
     ) -> None:
         self.clock = clock
+        self.announcer = Announcer()
+        self._emit = self.announcer.emit
         self.limits = LinkLimits(
             max_line=config.max_line,
             max_handshake_line=config.max_handshake_line,
@@ -159,7 +153,7 @@ class Hub:
             self.registry,
             self.book,
             clock,
-            self.emit,
+            self._emit,
             interval=config.discovery_interval,
             advertised=config.advertised(),
             dial=self.dialer.pump,
@@ -167,7 +161,7 @@ class Hub:
         self.maintenance = Maintenance(
             self.registry,
             clock,
-            self.emit,
+            self._emit,
             interval=config.maintenance_interval,
             peer_timeout=config.peer_timeout,
             probe_timeout=config.probe_timeout,
@@ -175,109 +169,24 @@ class Hub:
         self.merger = Merger(
             self.registry,
             clock,
+            pending=self._pending_hosts,
             introduce=self.discovery.introduce,
             probe=self.maintenance.probe,
         )
         self.fanout = Fanout(self.registry, clock, self._codec)
         self.drains = Drains(self.registry, clock, config.send_queue_soft)
-        self._throttle = Throttle(config, clock, self.emit)
+        self._throttle = Throttle(config, clock, self._emit)
         self._network = network
         self._pending = PendingLinks(config.max_pending, config.max_pending_per_host)
         self._hello: Hello | None = None
-        self._subscribers: tuple[Callable[[Event], object], ...] = ()
-        self._untold: deque[Event] = deque()
-        self._telling = False
         self._open: dict[IPeerLink, None] = {}
         self._pauses: dict[object, None] = {}
         self._unsettled: set[IPeerLink] = set()
         self._twins: dict[IPeerLink, None] = {}
         self._met_ourselves_at = float("-inf")
-        self._lingering: dict[IPeerLink, PeerEntry] = {}
         self._closing: Deferred[None] | None = None
 
     # The application's side
-
-    def subscribe(self, subscriber: Callable[[Event], object]) -> Callable[[], None]:
-        """Call ``subscriber`` for every event until the result is called."""
-        # A tuple, so that one who leaves while all are told disturbs nobody.
-        self._subscribers += (subscriber,)
-
-        def unsubscribe() -> None:
-            others = list(self._subscribers)
-            if subscriber in others:
-                others.remove(subscriber)
-                self._subscribers = tuple(others)
-
-        return unsubscribe
-
-    def emit(self, event: Event) -> None:
-        """Tell every subscriber; one that raises harms nobody.
-
-        What a subscriber makes happen is told when all have heard of what it
-        was told, so that all hear of everything in one order.
-        """
-        self._untold.append(event)
-        if self._telling:
-            return
-        self._telling = True
-        try:
-            self._tell_untold()
-        finally:
-            self._telling = False
-
-    def _tell_untold(self) -> None:
-        while self._untold:
-            self._tell(self._untold.popleft())
-
-    def _tell(self, event: Event) -> None:
-        for subscriber in self._subscribers:
-            try:
-                subscriber(event)
-            except Exception:
-                self._subscriber_failed(subscriber, event)
-
-    def _emit_chats(
-        self, link: IPeerLink, peer: Peer, texts: tuple[str, ...]
-    ) -> Chats | None:
-        """Emit chat until the link is paused or ends; returns what is left.
-
-        This does for each text what `emit` does, with fewer calls: no other
-        part of a node is run as often.
-        """
-        if self._telling:
-            self._untold.extend(ChatReceived(peer=peer, text=text) for text in texts)
-            return None
-        new, kind, with_peer, with_text = new_chat, ChatReceived, set_peer, set_text
-        untold = self._untold
-        rest = iter(texts)
-        self._telling = True
-        try:
-            for text in rest:
-                event = new(kind)
-                with_peer(event, peer)
-                with_text(event, text)
-                for subscriber in self._subscribers:
-                    try:
-                        subscriber(event)
-                    except Exception:
-                        self._subscriber_failed(subscriber, event)
-                if untold:
-                    self._tell_untold()
-                if not link.reading:
-                    break
-        finally:
-            self._telling = False
-        left = tuple(rest)
-        return Chats(left) if left else None
-
-    def _subscriber_failed(
-        self, subscriber: Callable[[Event], object], event: Event
-    ) -> None:
-        self.log.failure(
-            "Subscriber {subscriber} failed on {event}",
-            subscriber=subscriber,
-            event=event,
-        )
 
     def open(self, hello: Hello, port: int, bound: IPAddress | None) -> None:
         """The node listens on ``port`` of the address ``bound``, and has a name."""
@@ -296,9 +205,9 @@ class Hub:
         """Take back a `pause`."""
         self._pauses.pop(reason, None)
         for link in tuple(self._open):
-            # Next time it is the turn of another one first.
-            if self._open.pop(link, False) is None:
-                self._open[link] = None
+            if link in self._open:
+                # Next time it is the turn of another one first.
+                self._open[link] = self._open.pop(link)
             link.resume(reason)
             if reason in self._pauses:
                 # What it had to say was too much again.
@@ -387,10 +296,8 @@ class Hub:
             link.pause(reason)
         if entry.second is link:
             self.merger.crossed(entry)
-            if entry.link in self._lingering:
-                self.merger.far_end_finished(entry, entry.link)
         elif entry.draining is None:
-            self.emit(
+            self._emit(
                 PeerConnected(
                     peer=entry.snapshot(),
                     peer_count=len(self.registry),
@@ -402,7 +309,7 @@ class Hub:
                 # another node could not name the others in the same state.
                 self.discovery.introduce(link)
         self._settle(link, Linked(entry.snapshot(), entry.key))
-        self._end_lingering()
+        self.merger.review()
 
     def message_received(self, link: IPeerLink, message: Message) -> Message | None:
         """Hand a message to whom it concerns."""
@@ -410,51 +317,37 @@ class Hub:
         if entry is None:
             self._twin_said(link, message)
             return None
-        if not isinstance(message, Pong | PeerList):
-            entry.spoke_at = link.last_heard
-        if isinstance(message, Chats) and link is not entry.chats_on:
-            if self._is_late(entry, link):
-                return None
+        if isinstance(message, Chats):
+            return self._chats_received(link, entry, message.texts)
+        ends_introduction = entry.hears(link, message)
         match message:
-            case Chats(texts) if self._throttle.limits_chat:
-                allowed = self._throttle.chat(link, entry, len(texts))
-                rest = self._emit_chats(link, entry.snapshot(), texts[:allowed])
-                left = (rest.texts if rest else ()) + texts[allowed:]
-                return Chats(left) if left else None
-            case Chats(texts) if self._subscribers:
-                return self._emit_chats(link, entry.snapshot(), texts)
             case Ping():
-                entry.introduces = False
-                self.emit(PingReceived(peer=entry.snapshot()))
+                self._emit(PingReceived(peer=entry.snapshot()))
             case Pong():
-                entry.introduces = False
-                self.emit(PongReceived(peer=entry.snapshot()))
+                self._emit(PongReceived(peer=entry.snapshot()))
             case RequestPeers():
                 if self._throttle.heeds(link, entry):
                     self.discovery.answer(link)
                 if link.direction is Direction.INCOMING:
-                    entry.asked = True
-                    entry.introduces = entry.introduces is None
                     self.merger.asked(entry)
             case PeerList():
                 if self._throttle.heeds(link, entry):
-                    self.discovery.heard(entry, link, message)
-                entry.introduces = False
+                    self.discovery.heard(entry, link, message, ends_introduction)
         return None
 
-    def _is_late(self, entry: PeerEntry, link: IPeerLink) -> bool:
-        """Give up a peer whose chat comes from a link that it had left.
-
-        Of two links a peer speaks on one, and then perhaps on the other.  What
-        still comes from the first was said before what has been heard since.
-        """
-        if link is entry.left:
+    def _chats_received(
+        self, link: IPeerLink, entry: PeerEntry, texts: tuple[str, ...]
+    ) -> Chats | None:
+        if not entry.chats(link):
+            # It comes from a link that the peer had left: others are ahead of it.
             link.abort(CloseReason.REPLACED)
-            return True
-        if entry.chats_on in entry.links():
-            entry.left = entry.chats_on
-        entry.chats_on = link
-        return False
+            return None
+        allowed = len(texts)
+        if self._throttle.limits_chat:
+            allowed = self._throttle.chat(link, entry, allowed)
+        left = self.announcer.emit_chats(link, entry.snapshot(), texts[:allowed])
+        left += texts[allowed:]
+        return Chats(left) if left else None
 
     def turned_away(self, link: IPeerLink, refusal: Refusal) -> None:
         """The far end refused our dial."""
@@ -476,21 +369,13 @@ class Hub:
     def far_end_finished(self, link: IPeerLink) -> bool:
         """Keep a link that is, or may soon be, merged with one that we dialled."""
         entry = self.registry.of_link(link)
-        if entry is None:
-            return False
-        if entry.second is not None:
-            return self.merger.far_end_finished(entry, link)
-        if not self._may_be_merged(entry):
-            return False
-        self._lingering[link] = entry
-        return True
+        return entry is not None and self.merger.far_end_finished(entry, link)
 
     def link_ended(self, link: IPeerLink, reason: CloseReason, detail: str) -> None:
         """Free what the link held; tell of the peer that is gone."""
         self._pending.discard(link)
         was_twin = link in self._twins
         self._twins.pop(link, None)
-        self._lingering.pop(link, None)
         self.maintenance.forget(link)
         self.discovery.forget(link)
         self._throttle.forget(link)
@@ -498,16 +383,12 @@ class Hub:
         match departure:
             case Left(entry):
                 self._part(entry, reason)
-            case Drained(entry) if reason in _CUT_SHORT:
-                # Its last words are lost, or come later than the next ones would.
+            case Drained(entry) if departure.loses_words(reason):
                 entry.link.abort(reason)
             case Drained(entry):
                 entry.link.resume(link)
             case Halved(entry):
-                # What a slow consumer has not taken is lost, and no other link can
-                # go on as if nothing had happened.
-                lossy = reason in (CloseReason.SLOW_CONSUMER, CloseReason.REPLACED)
-                if self.merger.forget(entry) and not lossy:
+                if self.merger.forget(entry) and not departure.loses_words(reason):
                     if entry.link.target is not None and self._closing is None:
                         self.discovery.introduce(entry.link)
                 elif reason is not _DEAD:
@@ -521,20 +402,20 @@ class Hub:
                     error = dial_error(link.target, reason, detail)
                     self._settle(link, Failed(error))
                 elif reason in _TURNED_AT_THE_DOOR:
-                    self.emit(
+                    self._emit(
                         PeerRefused(
                             id="", name="", host=link.remote_host, reason=reason.value
                         )
                     )
                 elif reason in _WORTH_TELLING:
-                    self.emit(
+                    self._emit(
                         NodeError(
                             context=f"Handshake with {link.remote_host}",
                             error=detail or reason.value,
                         )
                     )
         self._unsettled.discard(link)
-        self._end_lingering()
+        self.merger.review()
         self.drains.check()
 
     def link_gone(self, link: IPeerLink) -> None:
@@ -556,9 +437,9 @@ class Hub:
         return cast("Deferred[IPeerLink]", connecting)
 
     def _dial_ended(self, report: DialReport) -> None:
-        self._end_lingering()
+        self.merger.review()
         for event in events_of(report):
-            self.emit(event)
+            self._emit(event)
 
     def _settle(self, link: IPeerLink, outcome: Outcome) -> None:
         """The dial that made the link has ended; only the first word counts.
@@ -594,7 +475,7 @@ class Hub:
             error = MeshFull(link.target, "no seat is left for another peer")
             self._settle(link, Failed(error))
         else:
-            self.emit(
+            self._emit(
                 PeerRefused(
                     id=hello.id,
                     name=hello.name,
@@ -619,22 +500,17 @@ class Hub:
 
     # Peers
 
-    def _may_be_merged(self, entry: PeerEntry) -> bool:
-        pending = [self.book.host_of(target) for target in self.dialer.targets()]
-        pending += map(host_key, self._twins)
-        return self.registry.may_be_merged(entry, pending)
-
-    def _end_lingering(self) -> None:
-        for link, entry in tuple(self._lingering.items()):
-            if not self._may_be_merged(entry):
-                link.close(CloseReason.CLOSED_BY_PEER)
+    def _pending_hosts(self) -> list[str | None]:
+        """The hosts of our dials that have not ended, None where unknown."""
+        dialled = [self.book.host_of(target) for target in self.dialer.targets()]
+        return [*dialled, *map(host_key, self._twins)]
 
     def _part(self, entry: PeerEntry, reason: CloseReason) -> None:
         if entry.draining is not None:
             entry.draining.abort(reason)
         now = self.clock.seconds()
         self.book.peer_left(entry.key, now, now - entry.connected_at)
-        self.emit(PeerDisconnected(peer=entry.snapshot(), reason=reason))
+        self._emit(PeerDisconnected(peer=entry.snapshot(), reason=reason))
         self.dialer.pump()
 
     def _check_closed(self) -> None:

@@ -19,10 +19,11 @@ which both links work, each side going on to send on the one that it had first:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from meshproto.events import CloseReason
 from meshproto.interfaces import IPeerLink
 from meshproto.registry import PeerEntry, Registry
 
@@ -34,8 +35,9 @@ GRACE_OF_SURVIVOR = 0.75
 class Merger:
     """The merges under way.
 
-    ``introduce`` is called for an outgoing link that is to be used from now
-    on, ``probe`` for one that may be dead.
+    ``pending`` gives the hosts of our dials that have not ended, None for a host
+    that is not known yet.  ``introduce`` is called for an outgoing link that is
+    to be used from now on, ``probe`` for one that may be dead.
     """
 
     def __init__(
@@ -43,14 +45,17 @@ class Merger:
         registry: Registry,
         clock: IReactorTime,
         *,
+        pending: Callable[[], Iterable[str | None]],
         introduce: Callable[[IPeerLink], None],
         probe: Callable[[IPeerLink], None],
     ) -> None:
         self._registry = registry
         self._clock = clock
+        self._pending = pending
         self._introduce = introduce
         self._probe = probe
         self._waiting: dict[PeerEntry, IDelayedCall] = {}
+        self._lingering: dict[PeerEntry, IPeerLink] = {}
 
     def crossed(self, entry: PeerEntry) -> None:
         """The second link of a peer is complete."""
@@ -64,6 +69,8 @@ class Merger:
             loses = survivor is entry.link
             grace = GRACE_OF_LOSER if loses else GRACE_OF_SURVIVOR
             self._waiting[entry] = self._clock.callLater(grace, self._due, entry)
+            if self._lingering.get(entry) is entry.link:
+                self._begin_if_loser(entry, entry.link)
 
     def asked(self, entry: PeerEntry) -> None:
         """The far end asked for peers on the link that it dialled."""
@@ -71,7 +78,27 @@ class Merger:
             self._keep(entry)
 
     def far_end_finished(self, entry: PeerEntry, link: IPeerLink) -> bool:
-        """The far end half-closed a link; returns whether that is a merge."""
+        """The far end half-closed a link.
+
+        Returns whether that is a merge, or may soon be one: then the link lingers
+        until `review` finds that it cannot.
+        """
+        if entry.second is not None:
+            return self._begin_if_loser(entry, link)
+        if not self._registry.may_be_merged(entry, self._pending()):
+            return False
+        self._lingering[entry] = link
+        return True
+
+    def review(self) -> None:
+        """A dial has ended: close what lingers and will not be merged."""
+        for entry, link in tuple(self._lingering.items()):
+            if self._registry.of_link(link) is not entry:
+                del self._lingering[entry]
+            elif not self._registry.may_be_merged(entry, self._pending()):
+                link.close(CloseReason.CLOSED_BY_PEER)
+
+    def _begin_if_loser(self, entry: PeerEntry, link: IPeerLink) -> bool:
         if entry in self._waiting and self._registry.ranked(entry)[1] is link:
             self.forget(entry)
             self._merge(entry)
@@ -90,6 +117,7 @@ class Merger:
         self._merge(entry)
 
     def _merge(self, entry: PeerEntry) -> None:
+        self._lingering.pop(entry, None)
         survivor, loser = self._registry.merge(entry)
         survivor.hold(loser)
         loser.drain()

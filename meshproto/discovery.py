@@ -143,9 +143,15 @@ class Discovery:
         if entry is not None:
             self._emit(PeerRequestReceived(peer=entry.snapshot()))
 
-    def heard(self, entry: PeerEntry, link: IPeerLink, told: PeerList) -> None:
-        """A peer told addresses."""
-        if told.addresses:
+    def heard(
+        self,
+        entry: PeerEntry,
+        link: IPeerLink,
+        told: PeerList,
+        ends_introduction: bool = False,
+    ) -> None:
+        """A peer told addresses; see `PeerEntry.hears` for ``ends_introduction``."""
+        if told.addresses and (ends_introduction or link not in self._asked):
             self._consider_claim(entry, link, told.addresses[0])
         learned = self._book.learn(
             told.addresses, entry.key, link.remote_host, self._clock.seconds()
@@ -201,8 +207,6 @@ class Discovery:
         # before it asks; what it says when asked does not count either, but for
         # what directly follows its own question.
         if entry.address is not None or not entry.asked:
-            return
-        if link in self._asked and not entry.introduces:
             return
         if first.host != link.remote_host and not (
             is_loopback(first.host) or (link.same_machine and self._is_here(first))

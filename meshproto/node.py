@@ -110,7 +110,7 @@ class MeshNode:
         Returns a function that ends the subscription.  A subscriber that
         raises is logged and harms nobody.
         """
-        return self._hub.subscribe(subscriber)
+        return self._hub.announcer.subscribe(subscriber)
 
     def events(self) -> EventStream:
         """Every event from now on, for ``async for``.
@@ -125,7 +125,7 @@ class MeshNode:
             on_caught_up=self._hub.resume,
             on_closed=self._close_stream,
         )
-        self._streams[stream] = self._hub.subscribe(stream.put)
+        self._streams[stream] = self._hub.announcer.subscribe(stream.put)
         if self._phase is _Phase.STOPPED:
             self._close_stream(stream)
         return stream
@@ -276,10 +276,12 @@ class MeshNode:
             self._stop()
             return
         self._phase = _Phase.RUNNING
-        self._hub.emit(NodeStarted(id=self.id, name=self.name, port=self.port))
+        self._hub.announcer.emit(
+            NodeStarted(id=self.id, name=self.name, port=self.port)
+        )
         for target in self.config.bootstrap_targets():
             if self._hub.book.is_own(target):
-                self._hub.emit(
+                self._hub.announcer.emit(
                     NodeError(
                         context=f"Bootstrap address {target}",
                         error="that is this node itself",
@@ -328,7 +330,9 @@ class MeshNode:
             stream.end()
 
     def _cannot_connect(self, error: ConnectError) -> Deferred[Peer]:
-        self._hub.emit(ConnectionFailed(target=error.target, reason=error.reason))
+        self._hub.announcer.emit(
+            ConnectionFailed(target=error.target, reason=error.reason)
+        )
         return fail(error)
 
     def _require_running(self) -> None:

@@ -23,12 +23,13 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import NamedTuple, overload
 
 from meshproto.address import PeerAddress, ip_of
-from meshproto.events import Delivery, Direction, Peer
+from meshproto.events import CloseReason, Delivery, Direction, Peer
 from meshproto.interfaces import IPeerLink
-from meshproto.wire import Hello, Mesh1
+from meshproto.wire import Hello, Mesh1, Message, PeerList, Pong, RequestPeers
 
 #: The host of every peer on this machine, whatever address it came by.
 OWN_HOST = "localhost"
@@ -41,6 +42,18 @@ class PeerKey(NamedTuple):
     id: str
 
 
+class _Introduction(Enum):
+    """How far a peer has come with its first words.
+
+    A node like us asks for addresses, and at once tells its own.  An original
+    tells first, or is silent until it is asked.
+    """
+
+    AWAITED = auto()
+    HAS_ASKED = auto()
+    OVER = auto()
+
+
 @dataclass(slots=True, eq=False)
 class PeerEntry:
     """A seat that is taken: one peer and its link.
@@ -48,10 +61,8 @@ class PeerEntry:
     ``address`` is where the peer listens; ``proven`` when a dial showed it.
     ``second`` is another complete link of the peer, beside the one that is
     sent on; ``draining`` is one whose last lines are read.  ``asked``: the peer
-    asked for addresses on a link that it dialled.  ``introduces``: that was its
-    first word, and its last one so far; None before its first.  ``spoke_at`` is
-    when it last said anything that is no answer, ``chats_on`` is the link of its
-    last chat, ``left`` the one before that.
+    asked for addresses on a link that it dialled.  ``spoke_at`` is when it last
+    said anything that is no answer.
     """
 
     key: PeerKey
@@ -63,15 +74,49 @@ class PeerEntry:
     second: IPeerLink | None = None
     draining: IPeerLink | None = None
     asked: bool = False
-    introduces: bool | None = None
     spoke_at: float = 0.0
-    chats_on: IPeerLink | None = None
-    left: IPeerLink | None = None
+    _introduction: _Introduction = _Introduction.AWAITED
+    _chats_on: IPeerLink | None = None
+    _left: IPeerLink | None = None
 
     def links(self) -> tuple[IPeerLink, ...]:
         """Every link of the peer, the one that is sent on first."""
         links = (self.link, self.second, self.draining)
         return tuple(link for link in links if link is not None)
+
+    def hears(self, link: IPeerLink, message: Message) -> bool:
+        """Note what the peer says, chat apart.
+
+        Returns whether that ends its introduction, so that its first address is
+        its own.
+        """
+        if not isinstance(message, Pong | PeerList):
+            self.spoke_at = link.last_heard
+        before = self._introduction
+        if not isinstance(message, RequestPeers):
+            self._introduction = _Introduction.OVER
+        elif link.direction is Direction.INCOMING:
+            self.asked = True
+            is_first = before is _Introduction.AWAITED
+            self._introduction = (
+                _Introduction.HAS_ASKED if is_first else _Introduction.OVER
+            )
+        return before is _Introduction.HAS_ASKED and isinstance(message, PeerList)
+
+    def chats(self, link: IPeerLink) -> bool:
+        """Note that the peer chats on a link; False when that comes too late.
+
+        Of two links a peer speaks on one, and then perhaps on the other.  What
+        still comes from the first was said before what has been heard since.
+        """
+        if link is not self._chats_on:
+            if link is self._left:
+                return False
+            if self._chats_on in self.links():
+                self._left = self._chats_on
+            self._chats_on = link
+        self.spoke_at = link.last_heard
+        return True
 
     def snapshot(self) -> Peer:
         """The peer as applications see it."""
@@ -146,9 +191,13 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """The second link of the pair has been read to its end."""
+    """The second link of the pair has ended; else it has been read to its end."""
 
     entry: PeerEntry
+
+    def loses_words(self, reason: CloseReason) -> bool:
+        """Whether its last words are lost, or would come after the next ones."""
+        return reason in (CloseReason.TIMEOUT, CloseReason.CONNECTION_LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +205,10 @@ class Halved:
     """The peer had two links and goes on with the other one."""
 
     entry: PeerEntry
+
+    def loses_words(self, reason: CloseReason) -> bool:
+        """Whether the other one cannot go on as if nothing had happened."""
+        return reason in (CloseReason.SLOW_CONSUMER, CloseReason.REPLACED)
 
 
 @dataclass(frozen=True, slots=True)

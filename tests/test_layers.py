@@ -29,6 +29,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     2: ("session", "registry", "addressbook", "liveness", "ratelimit"),
     3: ("_direct", "_outbox", "_network", "protocol", "factory"),
     4: (
+        "_announcer",
         "_drain",
         "_fanout",
         "_hub",

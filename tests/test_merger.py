@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto._merger import Merger
 from meshproto.address import PeerAddress
-from meshproto.events import Direction
+from meshproto.events import CloseReason, Direction
 from meshproto.interfaces import IPeerLink
 from meshproto.registry import Admitted, Crossed, PeerEntry, Registry
 from meshproto.wire import Hello
@@ -24,11 +24,13 @@ class MergerCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.registry = Registry("bob", 20)
+        self.dialled: list[str | None] = []
         self.introduced: list[IPeerLink] = []
         self.probed: list[IPeerLink] = []
         self.merger = Merger(
             self.registry,
             self.clock,
+            pending=lambda: self.dialled,
             introduce=self.introduced.append,
             probe=self.probed.append,
         )
@@ -193,6 +195,57 @@ class HalfCloseTests(MergerCase):
             for link in (ours, theirs):
                 self.assertFalse(self.merger.far_end_finished(entry, link))
             self.assertKept(entry, ours, theirs)
+
+
+class LingeringTests(MergerCase):
+    """The far end half-closes the only link, while ours may be on its way."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.theirs = FakeLink(Direction.INCOMING)
+        self.ours = FakeLink(Direction.OUTGOING, target=TARGET)
+        hello = Hello("aaron", "aaron")
+        verdict = self.registry.admit(self.theirs, hello, 0.0, confirmed=True)
+        assert isinstance(verdict, Admitted)
+        self.entry = verdict.entry
+        self.dialled = [self.entry.key.host]
+
+    def cross(self) -> None:
+        """Ours is complete."""
+        hello = Hello("aaron", "aaron")
+        crossed = self.registry.admit(self.ours, hello, 0.0, confirmed=True)
+        self.assertEqual(crossed, Crossed(self.entry))
+        self.merger.crossed(self.entry)
+
+    def test_it_is_merged_as_soon_as_ours_is_complete(self) -> None:
+        self.assertTrue(self.merger.far_end_finished(self.entry, self.theirs))
+        self.cross()
+        self.assertMerged(self.entry, self.ours, self.theirs)
+        self.dialled = []
+        self.merger.review()
+        self.assertIsNone(self.theirs.closed)
+
+    def test_it_is_closed_when_our_dial_has_failed(self) -> None:
+        self.assertTrue(self.merger.far_end_finished(self.entry, self.theirs))
+        self.merger.review()
+        self.assertIsNone(self.theirs.closed)
+        self.dialled = []
+        self.merger.review()
+        self.assertIs(self.theirs.closed, CloseReason.CLOSED_BY_PEER)
+
+    def test_one_that_has_ended_is_forgotten(self) -> None:
+        self.assertTrue(self.merger.far_end_finished(self.entry, self.theirs))
+        self.registry.remove(self.theirs)
+        self.dialled = []
+        self.merger.review()
+        self.assertIsNone(self.theirs.closed)
+
+    def test_it_is_no_merge_while_we_dial_nobody_there(self) -> None:
+        self.dialled = ["192.0.2.3"]
+        self.assertFalse(self.merger.far_end_finished(self.entry, self.theirs))
+        self.cross()
+        self.assertUntouched(self.entry, self.ours, self.theirs)
+        self.merger.forget(self.entry)
 
 
 class OriginalTests(MergerCase):

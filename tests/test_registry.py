@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from meshproto.address import PeerAddress
-from meshproto.events import Direction, Peer
+from meshproto.events import CloseReason, Direction, Peer
 from meshproto.interfaces import IPeerLink
 from meshproto.registry import (
     OWN_HOST,
@@ -36,7 +36,7 @@ from meshproto.registry import (
     Verdict,
     host_key,
 )
-from meshproto.wire import Hello
+from meshproto.wire import Hello, Message, PeerList, Ping, Pong, RequestPeers
 from tests.fakes import FakeLink
 
 IN = Direction.INCOMING
@@ -208,6 +208,55 @@ class AdmissionTests(RegistryTestCase):
         )
 
 
+class FirstWordsTests(RegistryTestCase):
+    """Whose address a peer tells first."""
+
+    TOLD = PeerList(())
+
+    def ends(self, *messages: Message, link: FakeLink | None = None) -> list[bool]:
+        """What `PeerEntry.hears` says to each message of a newcomer."""
+        link = link or incoming()
+        entry = self.seat(link)
+        return [entry.hears(link, message) for message in messages]
+
+    def test_a_peer_that_asked_first_tells_its_own(self) -> None:
+        ends = self.ends(RequestPeers(), self.TOLD, self.TOLD)
+        self.assertEqual(ends, [False, True, False])
+
+    def test_one_that_tells_first_tells_somebody_else_s(self) -> None:
+        ends = self.ends(self.TOLD, RequestPeers(), self.TOLD)
+        self.assertEqual(ends, [False, False, False])
+
+    def test_so_does_one_that_says_anything_else(self) -> None:
+        for other in (Ping(), Pong(), RequestPeers()):
+            self.setUp()
+            before = self.ends(other, RequestPeers(), self.TOLD)
+            self.assertEqual(before, [False, False, False], other)
+            self.setUp()
+            between = self.ends(RequestPeers(), other, self.TOLD)
+            self.assertEqual(between, [False, False, False], other)
+
+    def test_a_link_that_we_dialled_has_no_introduction(self) -> None:
+        ends = self.ends(RequestPeers(), self.TOLD, link=outgoing())
+        self.assertEqual(ends, [False, False])
+
+    def test_an_answer_is_no_sign_that_it_speaks(self) -> None:
+        link = incoming()
+        entry = self.seat(link)
+        for at, message, spoke_at in (
+            (1.0, Pong(), 0.0),
+            (2.0, self.TOLD, 0.0),
+            (3.0, Ping(), 3.0),
+            (4.0, RequestPeers(), 4.0),
+        ):
+            link.last_heard = at
+            entry.hears(link, message)
+            self.assertEqual(entry.spoke_at, spoke_at)
+        link.last_heard = 5.0
+        entry.chats(link)
+        self.assertEqual(entry.spoke_at, 5.0)
+
+
 class OurselvesTests(RegistryTestCase):
     """A far end with our own ID."""
 
@@ -374,6 +423,39 @@ class CrossingTests(CrossedCase):
     def test_a_newcomer_meanwhile_is_a_duplicate(self) -> None:
         entry, _, _ = self.cross()
         self.assertEqual(self.admit(incoming()), Duplicate(entry))
+
+
+class LateChatTests(CrossedCase):
+    """A peer with two links chats on one of them, and then on the other."""
+
+    def test_what_comes_from_the_link_that_it_left_is_late(self) -> None:
+        entry, ours, theirs = self.cross()
+        self.assertTrue(entry.chats(theirs))
+        self.assertTrue(entry.chats(theirs))
+        self.assertTrue(entry.chats(ours))
+        self.assertFalse(entry.chats(theirs))
+        self.assertTrue(entry.chats(ours))
+
+    def test_a_link_that_has_ended_was_not_left(self) -> None:
+        entry, ours, theirs = self.cross()
+        self.assertTrue(entry.chats(theirs))
+        self.registry.remove(theirs)
+        self.assertTrue(entry.chats(ours))
+        self.assertTrue(entry.chats(ours))
+
+
+class LostWordsTests(CrossedCase):
+    """One of two links ends: which reasons the peer cannot go on after."""
+
+    def test_of_a_drained_one(self) -> None:
+        entry, _, _ = self.cross()
+        fatal = {r for r in CloseReason if Drained(entry).loses_words(r)}
+        self.assertEqual(fatal, {CloseReason.TIMEOUT, CloseReason.CONNECTION_LOST})
+
+    def test_of_any_other(self) -> None:
+        entry, _, _ = self.cross()
+        fatal = {r for r in CloseReason if Halved(entry).loses_words(r)}
+        self.assertEqual(fatal, {CloseReason.SLOW_CONSUMER, CloseReason.REPLACED})
 
 
 class MergedTests(CrossedCase):
