@@ -342,11 +342,11 @@ class Hub:
             # It comes from a link that the peer had left: others are ahead of it.
             link.abort(CloseReason.REPLACED)
             return None
-        allowed = len(texts)
+        too_many: tuple[str, ...] = ()
         if self._throttle.limits_chat:
-            allowed = self._throttle.chat(link, entry, allowed)
-        left = self.announcer.emit_chats(link, entry.snapshot(), texts[:allowed])
-        left += texts[allowed:]
+            allowed = self._throttle.chat(link, entry, len(texts))
+            texts, too_many = texts[:allowed], texts[allowed:]
+        left = self.announcer.emit_chats(link, entry.snapshot(), texts) + too_many
         return Chats(left) if left else None
 
     def turned_away(self, link: IPeerLink, refusal: Refusal) -> None:

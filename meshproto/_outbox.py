@@ -21,7 +21,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from meshproto._direct import is_direct, write_now
+from meshproto._sockets import is_direct, write_now
 
 _BATCH = 64 * 1024
 #: The queue of whoever has nothing queued; never added to.

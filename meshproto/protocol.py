@@ -28,13 +28,16 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from meshproto._direct import has_hung_up, keep_back
 from meshproto._outbox import Outbox
+from meshproto._sockets import has_hung_up, keep_back
 from meshproto.address import Target, normal_host
 from meshproto.errors import AddressError, RemoteProtocolError
 from meshproto.events import CloseReason, Direction
 from meshproto.interfaces import IPeerHost, IPeerLink
 from meshproto.session import (
+    DRAINING,
+    ENDED,
+    GREETING,
     Effect,
     End,
     Introduce,
@@ -136,7 +139,7 @@ class MeshProtocol(LineReceiver):
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes arrived: the far end is alive."""
-        if self._session.state is State.ENDED:
+        if self._session.state is ENDED:
             return
         self.last_heard = self._clock.seconds()
         self._unread += data
@@ -149,18 +152,18 @@ class MeshProtocol(LineReceiver):
 
     def lineReceived(self, line: bytes) -> None:
         """Decode a line and do what the session says about it."""
-        if self._session.state is State.ENDED:
+        if self._session.state is ENDED:
             return
-        if self._session.state is not State.GREETING:
+        if self._session.state is not GREETING:
             for said in self.codec.decode(line):
-                self._carry_out(self._session.receive(said))
+                self._carry_out(self._session.receive(said), said)
             return
         try:
             message = self._greeting(line)
         except RemoteProtocolError as error:
             self._end(CloseReason.PROTOCOL_ERROR, str(error), abort=False)
             return
-        self._carry_out(self._session.receive(message))
+        self._carry_out(self._session.receive(message), message)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """The far end sends a line without end: cut it."""
@@ -230,7 +233,7 @@ class MeshProtocol(LineReceiver):
 
     def hold(self, reason: object) -> None:
         """Neither read nor send until the reason is resumed."""
-        if self._session.state is State.ENDED:
+        if self._session.state is ENDED:
             return
         self._holds |= {reason}
         if self._outbox is not None:
@@ -239,7 +242,7 @@ class MeshProtocol(LineReceiver):
 
     def pause(self, reason: object) -> None:
         """Stop reading until the reason is resumed."""
-        if self._session.state is State.ENDED:
+        if self._session.state is ENDED:
             return
         if not self._pauses:
             self.reading = False
@@ -248,7 +251,7 @@ class MeshProtocol(LineReceiver):
 
     def resume(self, reason: object) -> None:
         """Take back a pause or a hold."""
-        if self._session.state is State.ENDED:
+        if self._session.state is ENDED:
             return
         if reason in self._holds:
             self._holds -= {reason}
@@ -260,7 +263,7 @@ class MeshProtocol(LineReceiver):
                 self.reading = True
                 # What was not read meanwhile is no silence of the far end.
                 self.last_heard = self._clock.seconds()
-                if self._session.state is State.DRAINING:
+                if self._session.state is DRAINING:
                     self._set_deadline(self._limits.drain_timeout)
                 if self._turn is None:
                     self.resumeProducing()
@@ -268,7 +271,7 @@ class MeshProtocol(LineReceiver):
     def drain(self) -> None:
         """Send no more, read to the end; cut what does not end in time."""
         self._session.drain()
-        if self._session.state is not State.DRAINING or self._outbox is None:
+        if self._session.state is not DRAINING or self._outbox is None:
             return
         if self._far_end_finished:
             self._end(CloseReason.MERGED, abort=False)
@@ -286,7 +289,7 @@ class MeshProtocol(LineReceiver):
 
     def confirm(self) -> None:
         """The far end, which has our ID, is another node."""
-        self._carry_out(self._session.confirm())
+        self._carry_out(self._session.confirm(), None)
 
     def _greeting(self, line: bytes) -> Message:
         if self.direction is Direction.INCOMING:
@@ -302,7 +305,7 @@ class MeshProtocol(LineReceiver):
         left = _PER_TURN
         while not self.paused:
             for message in self._heard:
-                self._carry_out(self._session.receive(message))
+                self._carry_out(self._session.receive(message), message)
                 left -= 1
                 if not left:
                     self._let_others_have_a_turn()
@@ -310,7 +313,7 @@ class MeshProtocol(LineReceiver):
                     return
             if not self._unread:
                 return
-            if self._session.state is State.GREETING:
+            if self._session.state is GREETING:
                 line, newline, rest = self._unread.partition(DELIMITER)
                 line = line.removesuffix(b"\r")
                 if len(line) > self.MAX_LENGTH:
@@ -350,27 +353,32 @@ class MeshProtocol(LineReceiver):
         if not self._pauses:
             self.resumeProducing()
 
-    def _carry_out(self, effects: tuple[Effect, ...]) -> None:
+    def _carry_out(self, effects: tuple[Effect, ...], message: Message | None) -> None:
+        """Do what the session says about a message, or about a verdict."""
         for effect in effects:
-            if self._session.state is State.ENDED:
+            if self._session.state is ENDED:
                 return
             match effect:
-                case Notify(message) if self.paused:
-                    # An effect before this one has paused the link.
-                    self._heard = chain((message,), self._heard)
-                case Notify(message):
-                    rest = self._host.message_received(self, message)
+                case Notify() if message is not None:
+                    # An effect before this one may have paused the link.
+                    rest = (
+                        message
+                        if self.paused
+                        else self._host.message_received(self, message)
+                    )
                     if rest is not None and not self._ended():
                         self._heard = chain((rest,), self._heard)
-                case Send(message):
-                    self.send_urgent(message)
+                case Notify():
+                    pass
+                case Send(answer):
+                    self.send_urgent(answer)
                 case Welcome():
                     self.send(self._host.own_hello())
                 case Introduce() if self._is_stale():
                     self._end(CloseReason.CLOSED_BY_PEER, abort=False)
                 case Introduce(hello, confirmed):
                     verdict = self._host.hello_received(self, hello, confirmed)
-                    self._carry_out(self._session.judge(verdict))
+                    self._carry_out(self._session.judge(verdict), None)
                 case Ready():
                     self._handshake_done()
                     self._host.link_ready(self)
@@ -412,10 +420,11 @@ class MeshProtocol(LineReceiver):
             )
 
     def _ended(self) -> bool:
-        return self._session.state is State.ENDED
+        return self._session.state is ENDED
 
     def _may_send(self) -> bool:
-        return self._session.state not in (State.ENDED, State.DRAINING)
+        state = self._session.state
+        return state is not ENDED and state is not DRAINING
 
     def _half_close(self) -> None:
         if self._outbox is not None:
@@ -428,7 +437,7 @@ class MeshProtocol(LineReceiver):
 
     def _end(self, reason: CloseReason, detail: str = "", *, abort: bool) -> None:
         """End the link, once; the owner hears of it before this returns."""
-        if self._session.state is State.ENDED:
+        if self._session.state is ENDED:
             return
         self._session.end()
         self._set_deadline(None)

@@ -24,10 +24,10 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NamedTuple, overload
+from typing import NamedTuple, cast, overload
 
 from meshproto.address import PeerAddress, ip_of
-from meshproto.events import CloseReason, Delivery, Direction, Peer
+from meshproto.events import CloseReason, Delivery, Direction, Peer, peer_draft
 from meshproto.interfaces import IPeerLink
 from meshproto.wire import Hello, Mesh1, Message, PeerList, Pong, RequestPeers
 
@@ -120,15 +120,17 @@ class PeerEntry:
 
     def snapshot(self) -> Peer:
         """The peer as applications see it."""
-        return Peer(
-            id=self.key.id,
-            name=self.name,
-            host=self.link.remote_host,
-            address=self.address,
-            direction=self.link.direction,
-            connected_at=self.connected_at,
-            last_heard=self.link.last_heard,
-        )
+        link = self.link
+        peer = peer_draft()
+        peer.id = self.key.id
+        peer.name = self.name
+        peer.host = link.remote_host
+        peer.address = self.address
+        peer.direction = link.direction
+        peer.connected_at = self.connected_at
+        peer.last_heard = link.last_heard
+        peer.__class__ = Peer
+        return cast("Peer", peer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,10 @@ class State(Enum):
     ENDED = auto()
 
 
+# To ask an Enum for a member takes many times as long as to know it.
+GREETING, JUDGING, TWIN, READY, DRAINING, ENDED = State
+
+
 @dataclass(frozen=True, slots=True)
 class Send:
     """Put a message on the wire."""
@@ -92,9 +96,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Hand a message to the owner."""
-
-    message: Message
+    """Hand the message to the owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class Session:
     def __init__(self, direction: Direction) -> None:
         self._welcomed = False
         self.direction = direction
-        self.state = State.GREETING
+        self.state = GREETING
         self.hello: Hello | None = None
 
     def receive(self, message: Message) -> tuple[Effect, ...]:
@@ -142,7 +144,7 @@ class Session:
 
         Nothing, when the owner has ended the link meanwhile.
         """
-        if self.state is not State.JUDGING:
+        if self.state is not JUDGING:
             return ()
         listener = self.direction is Direction.INCOMING
         # A twin has been welcomed before the verdict on it is final.
@@ -151,14 +153,14 @@ class Session:
             answer = (Welcome(),)
         match verdict:
             case Admitted() | Replaced():
-                self.state = State.READY
+                self.state = READY
                 return (*answer, Ready())
             case Crossed():
                 # Which of the two links drains is for the owner to say.
-                self.state = State.READY
+                self.state = READY
                 return (*answer, Ready())
             case Twin():
-                self.state = State.TWIN
+                self.state = TWIN
                 self._welcomed = True
                 return (*answer, Ready())
             case Itself():
@@ -172,19 +174,19 @@ class Session:
 
     def confirm(self) -> tuple[Effect, ...]:
         """The far end of a twin link is another node: have it judged."""
-        if self.state is not State.TWIN or self.hello is None:
+        if self.state is not TWIN or self.hello is None:
             return ()
-        self.state = State.JUDGING
+        self.state = JUDGING
         return (Introduce(self.hello, confirmed=True),)
 
     def drain(self) -> None:
         """Nothing more is sent here; what arrives is still heard."""
-        if self.state is State.READY:
-            self.state = State.DRAINING
+        if self.state is READY:
+            self.state = DRAINING
 
     def end(self) -> None:
         """The link has ended: whatever still arrives means nothing."""
-        self.state = State.ENDED
+        self.state = ENDED
 
     def _refuse(self, refusal: Refusal) -> tuple[Effect, ...]:
         if self.direction is Direction.INCOMING and not self._welcomed:
@@ -200,47 +202,49 @@ class Session:
 def _greeted(session: Session, hello: Message) -> Step:
     assert isinstance(hello, Hello)
     session.hello = hello
-    return State.JUDGING, (Introduce(hello),)
+    return JUDGING, (Introduce(hello),)
 
 
 def _refused(session: Session, refusal: Message) -> Step:
     assert isinstance(refusal, Refusal)
     effects = (TurnedAway(refusal), End(CloseReason.TURNED_AWAY))
-    return State.GREETING, effects
+    return GREETING, effects
+
+
+# Made once: they are the answer to nearly every message.
+_NOTIFY = (Notify(),)
+_ANSWER_AND_NOTIFY = (Send(Pong()), Notify())
 
 
 def _heard(session: Session, message: Message) -> Step:
-    return session.state, (Notify(message),)
-
-
-_ANSWER = Send(Pong())
+    return session.state, _NOTIFY
 
 
 def _pinged(session: Session, message: Message) -> Step:
-    return session.state, (_ANSWER, Notify(message))
+    return session.state, _ANSWER_AND_NOTIFY
 
 
 def _twin_spoke(session: Session, message: Message) -> Step:
     # Only another node chats: our own chat goes to announced peers alone.
     confirmed = session.confirm()
-    return session.state, (*confirmed, Notify(message))
+    return session.state, (*confirmed, *_NOTIFY)
 
 
 _Transition = Callable[[Session, Message], Step]
 
 _TABLE: dict[tuple[State, type[Message]], _Transition] = {
-    (State.GREETING, Hello): _greeted,
-    (State.GREETING, Refusal): _refused,
-    (State.TWIN, Ping): _pinged,
-    (State.TWIN, RequestPeers): _heard,
-    (State.TWIN, PeerList): _heard,
-    (State.TWIN, Chats): _twin_spoke,
-    (State.READY, Ping): _pinged,
-    (State.READY, Pong): _heard,
-    (State.READY, RequestPeers): _heard,
-    (State.READY, PeerList): _heard,
-    (State.READY, Chats): _heard,
-    (State.DRAINING, Pong): _heard,
-    (State.DRAINING, PeerList): _heard,
-    (State.DRAINING, Chats): _heard,
+    (GREETING, Hello): _greeted,
+    (GREETING, Refusal): _refused,
+    (TWIN, Ping): _pinged,
+    (TWIN, RequestPeers): _heard,
+    (TWIN, PeerList): _heard,
+    (TWIN, Chats): _twin_spoke,
+    (READY, Ping): _pinged,
+    (READY, Pong): _heard,
+    (READY, RequestPeers): _heard,
+    (READY, PeerList): _heard,
+    (READY, Chats): _heard,
+    (DRAINING, Pong): _heard,
+    (DRAINING, PeerList): _heard,
+    (DRAINING, Chats): _heard,
 }

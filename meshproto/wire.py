@@ -37,6 +37,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from operator import itemgetter
 from typing import Final
 
 from meshproto.address import PeerAddress
@@ -61,6 +62,8 @@ _REQUEST_PEERS = "REQUEST_PEERS"
 _PEERS = "PEERS:"
 #: With what a line that is not simply chat can begin.
 _SUSPECT = frozenset({"", "P", "R", WORD_JOINER})
+_SUSPECT_CHARACTERS = tuple(_SUSPECT - {""})
+_BEGINNING = itemgetter(slice(1))
 # BYTES: is a command only to later builds of the original; the escape costs
 # nothing and keeps such a line chat there too.
 _COMMAND_PREFIXES = (_PEERS, "BYTES:")
@@ -222,10 +225,11 @@ class Mesh1:
         """
         # A line feed is no part of a longer UTF-8 sequence, so this is what
         # each line says by itself.
-        texts = lines.decode("utf-8", "replace").split("\n")
+        joined = lines.decode("utf-8", "replace")
+        texts = joined.split("\n")
         messages: list[Message] = []
         begin = 0
-        if not _SUSPECT.isdisjoint({text[:1] for text in texts}):
+        if _may_hold_more_than_chat(joined, texts):
             for index, text in enumerate(texts):
                 if text[:1] not in _SUSPECT:
                     continue
@@ -237,7 +241,8 @@ class Mesh1:
                 begin = index + 1
                 if message is not None:
                     messages.append(message)
-        _add_chats(messages, texts[begin:] if begin else texts)
+            texts = texts[begin:]
+        _add_chats(messages, texts)
         return messages
 
     def encode(self, message: Message) -> bytes:
@@ -317,9 +322,23 @@ def _looks_like_command(text: str) -> bool:
     )
 
 
+def _may_hold_more_than_chat(joined: str, texts: list[str]) -> bool:
+    # To look for a character in all lines at once costs next to nothing.
+    for character in _SUSPECT_CHARACTERS:
+        if character in joined:
+            break
+    else:
+        if all(texts):
+            return False
+    return not _SUSPECT.isdisjoint(map(_BEGINNING, texts))
+
+
 def _add_chats(messages: list[Message], texts: list[str]) -> None:
-    for begin in range(0, len(texts), MAX_RUN):
-        messages.append(Chats(tuple(texts[begin : begin + MAX_RUN])))
+    while len(texts) > MAX_RUN:
+        messages.append(Chats(tuple(texts[:MAX_RUN])))
+        texts = texts[MAX_RUN:]
+    if texts:
+        messages.append(Chats(tuple(texts)))
 
 
 def block_of(lines: list[bytes]) -> bytes:
@@ -334,11 +353,12 @@ def whole_lines(data: bytes, limit: int) -> int:
     or CRLF) not counted.
     """
     end = 0
-    while True:
+    while end < len(data):
         # The last line feed that lines starting here can share one limit with.
         newline = data.rfind(DELIMITER, end, end + limit + 1)
         if newline < 0:
             newline = end + limit + 1
             if data[newline - 1 : newline + 1] != b"\r\n":
-                return end
+                break
         end = newline + 1
+    return end

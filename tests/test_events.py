@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError, fields, is_dataclass
 from typing import Any
 
@@ -21,9 +21,8 @@ from meshproto.events import (
     KnownAddress,
     Peer,
     PeerConnected,
-    new_chat,
-    set_peer,
-    set_text,
+    chat_draft,
+    peer_draft,
 )
 
 #: The events that an application shows; the others are for debugging a mesh.
@@ -94,21 +93,24 @@ class EventTests(SynchronousTestCase):
                     setattr(object.__new__(kind), field.name, None)
             self.assertFalse(hasattr(object.__new__(kind), "__dict__"), kind)
 
-    def test_chat_made_in_bulk_is_chat(self) -> None:
-        made = []
-        for text in ("one", "two"):
-            event = new_chat(ChatReceived)
-            set_peer(event, peer())
-            set_text(event, text)
-            made.append(event)
-        self.assertEqual(
-            made,
-            [
-                ChatReceived(peer=peer(), text="one"),
-                ChatReceived(peer=peer(), text="two"),
-            ],
-        )
-        self.assertEqual(len({*made, ChatReceived(peer=peer(), text="one")}), 2)
+    def test_a_draft_becomes_what_the_class_makes(self) -> None:
+        usual: dict[Callable[[], Any], Peer | ChatReceived] = {
+            peer_draft: peer(),
+            chat_draft: ChatReceived(peer=peer(), text="one"),
+        }
+        for draft, value in usual.items():
+            made = draft()
+            for field in fields(value):
+                setattr(made, field.name, getattr(value, field.name))
+            made.__class__ = type(value)
+            self.assertEqual(made, value)
+            self.assertEqual(hash(made), hash(value))
+            self.assertEqual(repr(made), repr(value))
+            for field in fields(value):
+                with self.assertRaises(FrozenInstanceError):
+                    setattr(made, field.name, None)
+                with self.assertRaises(FrozenInstanceError):
+                    delattr(made, field.name)
 
     def test_fields_are_given_by_name(self) -> None:
         """A field that is added later shifts none of the others."""

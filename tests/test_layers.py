@@ -27,7 +27,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     0: ("errors", "address", "wire", "events", "config"),
     1: ("interfaces",),
     2: ("session", "registry", "addressbook", "liveness", "ratelimit"),
-    3: ("_direct", "_outbox", "_network", "protocol", "factory"),
+    3: ("_outbox", "_network", "_sockets", "protocol", "factory"),
     4: (
         "_announcer",
         "_drain",

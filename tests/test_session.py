@@ -69,21 +69,21 @@ WELCOME_VERDICTS: tuple[Verdict, ...] = (ADMITTED, Replaced(ENTRY, ENTRY), CROSS
 #: Where nothing stands here nothing is done, and the state stays.
 MEANING: dict[tuple[State, Message], tuple[State, tuple[Effect, ...]]] = {
     (State.GREETING, HELLO): (State.JUDGING, (Introduce(HELLO, confirmed=False),)),
-    (State.TWIN, Ping()): (State.TWIN, (Send(Pong()), Notify(Ping()))),
-    (State.TWIN, RequestPeers()): (State.TWIN, (Notify(RequestPeers()),)),
-    (State.TWIN, PEERS): (State.TWIN, (Notify(PEERS),)),
+    (State.TWIN, Ping()): (State.TWIN, (Send(Pong()), Notify())),
+    (State.TWIN, RequestPeers()): (State.TWIN, (Notify(),)),
+    (State.TWIN, PEERS): (State.TWIN, (Notify(),)),
     (State.TWIN, CHAT): (
         State.JUDGING,
-        (Introduce(HELLO, confirmed=True), Notify(CHAT)),
+        (Introduce(HELLO, confirmed=True), Notify()),
     ),
-    (State.READY, Ping()): (State.READY, (Send(Pong()), Notify(Ping()))),
-    (State.READY, Pong()): (State.READY, (Notify(Pong()),)),
-    (State.READY, RequestPeers()): (State.READY, (Notify(RequestPeers()),)),
-    (State.READY, PEERS): (State.READY, (Notify(PEERS),)),
-    (State.READY, CHAT): (State.READY, (Notify(CHAT),)),
-    (State.DRAINING, Pong()): (State.DRAINING, (Notify(Pong()),)),
-    (State.DRAINING, PEERS): (State.DRAINING, (Notify(PEERS),)),
-    (State.DRAINING, CHAT): (State.DRAINING, (Notify(CHAT),)),
+    (State.READY, Ping()): (State.READY, (Send(Pong()), Notify())),
+    (State.READY, Pong()): (State.READY, (Notify(),)),
+    (State.READY, RequestPeers()): (State.READY, (Notify(),)),
+    (State.READY, PEERS): (State.READY, (Notify(),)),
+    (State.READY, CHAT): (State.READY, (Notify(),)),
+    (State.DRAINING, Pong()): (State.DRAINING, (Notify(),)),
+    (State.DRAINING, PEERS): (State.DRAINING, (Notify(),)),
+    (State.DRAINING, CHAT): (State.DRAINING, (Notify(),)),
 }
 #: Only a dialler is refused; a listener never hears such a line as a refusal.
 REFUSED = {
@@ -264,7 +264,7 @@ class TwinTests(SynchronousTestCase):
         introduce, notify = session.receive(CHAT)
         self.assertEqual(introduce, Introduce(HELLO, confirmed=True))
         self.assertEqual(session.judge(ADMITTED), (Ready(),))
-        self.assertEqual(notify, Notify(CHAT))
+        self.assertEqual(notify, Notify())
 
 
 class DrainTests(SynchronousTestCase):

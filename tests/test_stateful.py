@@ -327,9 +327,14 @@ class SeatMachine(RuleBasedStateMachine):
         return self.sessions[link]
 
     def hear(self, link: FakeLink, message: Message) -> None:
-        self.carry_out(link, self.sessions[link].receive(message))
+        self.carry_out(link, self.sessions[link].receive(message), message)
 
-    def carry_out(self, link: FakeLink, effects: tuple[Effect, ...]) -> None:
+    def carry_out(
+        self,
+        link: FakeLink,
+        effects: tuple[Effect, ...],
+        message: Message | None = None,
+    ) -> None:
         for effect in effects:
             if link in self.over:
                 return
@@ -338,13 +343,14 @@ class SeatMachine(RuleBasedStateMachine):
                     self.judge(link, hello, confirmed)
                 case Ready():
                     self.ready(link)
-                case Notify(message):
+                case Notify():
+                    assert message is not None
                     self.heard(link, message)
                 case TurnedAway():
                     assert link.direction is Direction.OUTGOING
-                case Send(message):
-                    assert isinstance(message, Pong | Refusal)
-                    link.sent.append(message)
+                case Send(answer):
+                    assert isinstance(answer, Pong | Refusal)
+                    link.sent.append(answer)
                 case Welcome():
                     assert link.direction is Direction.INCOMING
                     link.sent.append(Hello(OWN_ID, OWN_ID))

@@ -19,7 +19,7 @@ from twisted.internet.tcp import Connection
 UNSENT = 128 * 1024
 
 #: Attributes of Twisted's that say whether bytes wait; not all are public.
-NEEDED = ("dataBuffer", "_tempDataLen", "TLS", "connected", "disconnecting")
+NEEDED = ("socket", "dataBuffer", "_tempDataLen", "TLS", "connected", "disconnecting")
 
 
 def is_direct(transport: object) -> bool:
@@ -44,10 +44,11 @@ def write_now(connection: Any, data: bytes) -> None:
     ):
         connection.write(data)
         return
-    written = connection.writeSomeData(data)
-    if not isinstance(written, int):
-        connection.write(data)
-    elif written < len(data):
+    try:
+        written = connection.socket.send(data)
+    except OSError:
+        written = 0
+    if written < len(data):
         connection.write(data[written:])
 
 

@@ -14,7 +14,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
-from meshproto._direct import (
+from meshproto._sockets import (
     NEEDED,
     UNSENT,
     has_hung_up,
@@ -122,7 +122,8 @@ class ConnectionTests(TestCase):
         self.assertEqual(self.transport._tempDataLen, 0)
 
     async def test_what_the_kernel_does_not_take_follows_in_order(self) -> None:
-        block = bytes(range(256)) * 4096
+        # More than any send buffer and receive buffer together.
+        block = bytes(range(256)) * 65536
         blocks = [block, b"second", block, b"third"]
         for each in blocks:
             self.write(each)
