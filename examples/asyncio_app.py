@@ -13,7 +13,7 @@ from twisted.internet import asyncioreactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from meshproto import ChatReceived, Event, MeshNode, NodeConfig
+from meshproto import ChatReceived, MeshNode, NodeConfig
 
 
 async def application(reactor: Any, port: str, *addresses: str) -> None:
@@ -21,18 +21,17 @@ async def application(reactor: Any, port: str, *addresses: str) -> None:
     loop = asyncio.get_running_loop()
     config = NodeConfig(port=int(port), name="asyncio", bootstrap=addresses)
     node = MeshNode(config, reactor=reactor)
-    queue: asyncio.Queue[Event] = asyncio.Queue()
-    node.subscribe(queue.put_nowait)
+    queue: asyncio.Queue[ChatReceived] = asyncio.Queue()
+    node.subscribe(queue.put_nowait, ChatReceived)
     await node.start().asFuture(loop)
     print("listening on port", node.port, flush=True)
     try:
         while True:
-            event = await queue.get()
-            if isinstance(event, ChatReceived):
-                if event.text == "bye":
-                    break
-                await asyncio.sleep(0.1)
-                node.broadcast(f"{event.peer.name} said: {event.text}")
+            chat = await queue.get()
+            if chat.text == "bye":
+                break
+            await asyncio.sleep(0.1)
+            node.broadcast(f"{chat.peer.name} said: {chat.text}")
     finally:
         await node.stop().asFuture(loop)
 

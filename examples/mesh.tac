@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from twisted.application.service import Application
 
-from meshproto import ChatReceived, Event, MeshNode, MeshService, NodeConfig
+from meshproto import ChatReceived, MeshNode, MeshService, NodeConfig
 
 
-def answer(event: Event) -> None:
-    if isinstance(event, ChatReceived) and event.text == "who is there?":
+def answer(chat: ChatReceived) -> None:
+    if chat.text == "who is there?":
         node.broadcast(", ".join(peer.name for peer in node.peers()))
 
 
 node = MeshNode(NodeConfig(port=8001, name="alice"))
-node.subscribe(answer)
+node.subscribe(answer, ChatReceived)
 
 application = Application("mesh")
 MeshService(node).setServiceParent(application)

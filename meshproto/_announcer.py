@@ -7,12 +7,30 @@ told when all have heard of what it was told, and one that raises harms nobody.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from operator import length_hint
+from typing import Any
 
 from twisted.logger import Logger
 
-from meshproto.events import ChatReceived, Event, Peer, chat_draft
+from meshproto.events import ChatReceived, ChatsReceived, Event, Peer, chat_draft
 from meshproto.interfaces import IPeerLink
+
+#: It takes the kinds of events that it has asked for.
+Subscriber = Callable[[Any], object]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Subscription:
+    subscriber: Subscriber
+    kinds: tuple[type[Event], ...]
+
+    def hears(self, kind: type[Event]) -> bool:
+        if kind is ChatsReceived:
+            # It would be told the same thing twice.
+            return kind in self.kinds
+        return issubclass(kind, self.kinds)
 
 
 class Announcer:
@@ -21,30 +39,33 @@ class Announcer:
     _log = Logger()
 
     def __init__(self) -> None:
-        self._subscribers: tuple[Callable[[Event], object], ...] = ()
-        # The usual application has one; it is called without a loop around it.
-        self._only: Callable[[Event], object] | None = None
+        self._subscriptions: tuple[_Subscription, ...] = ()
+        self._of_kind: dict[type[Event], tuple[Subscriber, ...]] = {}
+        # Where there is one that hears chat it is called without a loop.
+        self._only_of_chat: Subscriber | None = None
+        self._hear_runs = False
         self._untold: deque[Event] = deque()
         self._telling = False
 
-    def subscribe(self, subscriber: Callable[[Event], object]) -> Callable[[], None]:
-        """Call ``subscriber`` for every event until the result is called."""
-        # A tuple, so that one who leaves while all are told disturbs nobody.
-        self._set_subscribers((*self._subscribers, subscriber))
+    def subscribe(
+        self, subscriber: Subscriber, kinds: tuple[type[Event], ...]
+    ) -> Callable[[], None]:
+        """Call ``subscriber`` for events of these kinds until the result is called.
+
+        Raises `TypeError` for a kind that is none.
+        """
+        for kind in kinds:
+            if not (isinstance(kind, type) and issubclass(kind, Event)):
+                raise TypeError(f"{kind!r} is no kind of event")
+        subscription = _Subscription(subscriber, kinds)
+        self._set((*self._subscriptions, subscription))
 
         def unsubscribe() -> None:
-            others = list(self._subscribers)
-            if subscriber in others:
-                others.remove(subscriber)
-                self._set_subscribers(tuple(others))
+            self._set(
+                tuple(each for each in self._subscriptions if each is not subscription)
+            )
 
         return unsubscribe
-
-    def _set_subscribers(
-        self, subscribers: tuple[Callable[[Event], object], ...]
-    ) -> None:
-        self._subscribers = subscribers
-        self._only = subscribers[0] if len(subscribers) == 1 else None
 
     def emit(self, event: Event) -> None:
         """Tell every subscriber."""
@@ -65,13 +86,17 @@ class Announcer:
         For each text this does what `emit` does, but with fewer calls: no other
         part of a node is run as often.
         """
-        if not self._subscribers:
-            return ()
         if self._telling:
-            self._untold.extend(ChatReceived(peer=peer, text=text) for text in texts)
+            if self._subscribers(ChatReceived):
+                self._untold.extend(
+                    ChatReceived(peer=peer, text=text) for text in texts
+                )
+            if self._hear_runs:
+                self._untold.append(ChatsReceived(peer=peer, texts=texts))
             return ()
         draft, untold = chat_draft, self._untold
-        rest = iter(texts)
+        rest = iter(texts if self._subscribers(ChatReceived) else ())
+        begin = 0
         self._telling = True
         try:
             for text in rest:
@@ -79,31 +104,60 @@ class Announcer:
                 event.peer = peer
                 event.text = text
                 event.__class__ = ChatReceived
-                tell = self._only or self._tell
+                tell = self._only_of_chat or self._tell
                 try:
                     tell(event)
                 except Exception:
                     self._failed(tell, event)
                 if untold:
+                    # Nothing that a text has caused is told before it.
+                    begin = self._tell_run(peer, texts, begin, rest)
                     self._tell_untold()
                 if not link.reading:
                     break
+            self._tell_run(peer, texts, begin, rest)
+            self._tell_untold()
         finally:
             self._telling = False
         return tuple(rest)
+
+    def _tell_run(
+        self, peer: Peer, texts: tuple[str, ...], begin: int, rest: Iterator[str]
+    ) -> int:
+        """Tell of the texts from ``begin`` to what is left; returns where that is."""
+        end = len(texts) - length_hint(rest)
+        if self._hear_runs and begin < end:
+            self._tell(ChatsReceived(peer=peer, texts=texts[begin:end]))
+        return end
+
+    def _set(self, subscriptions: tuple[_Subscription, ...]) -> None:
+        # A new tuple, so that one who leaves while all are told disturbs nobody.
+        self._subscriptions = subscriptions
+        self._of_kind.clear()
+        self._hear_runs = bool(self._subscribers(ChatsReceived))
+        hear_chat = self._subscribers(ChatReceived)
+        self._only_of_chat = hear_chat[0] if len(hear_chat) == 1 else None
+
+    def _subscribers(self, kind: type[Event]) -> tuple[Subscriber, ...]:
+        found = self._of_kind.get(kind)
+        if found is None:
+            found = self._of_kind[kind] = tuple(
+                each.subscriber for each in self._subscriptions if each.hears(kind)
+            )
+        return found
 
     def _tell_untold(self) -> None:
         while self._untold:
             self._tell(self._untold.popleft())
 
     def _tell(self, event: Event) -> None:
-        for subscriber in self._subscribers:
+        for subscriber in self._subscribers(type(event)):
             try:
                 subscriber(event)
             except Exception:
                 self._failed(subscriber, event)
 
-    def _failed(self, subscriber: Callable[[Event], object], event: Event) -> None:
+    def _failed(self, subscriber: Subscriber, event: Event) -> None:
         self._log.failure(
             "Subscriber {subscriber} failed on {event}",
             subscriber=subscriber,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
 from meshproto.events import Event
 
+E = TypeVar("E", bound=Event)
 
-class EventStream:
+
+class EventStream(Generic[E]):
     """An asynchronous iterator over the events of one node.
 
     Nothing is dropped: when ``limit`` events wait, ``on_full`` is called, and
@@ -21,20 +24,20 @@ class EventStream:
     def __init__(
         self,
         limit: int,
-        on_full: Callable[[EventStream], None],
-        on_caught_up: Callable[[EventStream], None],
-        on_closed: Callable[[EventStream], None],
+        on_full: Callable[[EventStream[Any]], None],
+        on_caught_up: Callable[[EventStream[Any]], None],
+        on_closed: Callable[[EventStream[Any]], None],
     ) -> None:
         self._limit = limit
         self._on_full = on_full
         self._on_caught_up = on_caught_up
         self._on_closed = on_closed
-        self._events: deque[Event] = deque()
+        self._events: deque[E] = deque()
         self._waiting: deque[Deferred[None]] = deque()
         self._full = False
         self._ended = False
 
-    def put(self, event: Event) -> None:
+    def put(self, event: E) -> None:
         """Hand an event to the application."""
         if self._ended:
             return
@@ -50,10 +53,10 @@ class EventStream:
         while self._waiting:
             self._wake()
 
-    def __aiter__(self) -> EventStream:
+    def __aiter__(self) -> EventStream[E]:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> E:
         while not self._events:
             if self._ended:
                 raise StopAsyncIteration

@@ -232,6 +232,19 @@ chat_draft = _draft_of(ChatReceived)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChatsReceived(Event):
+    """What a peer said to us, as much as arrived together, in its order.
+
+    The same chat as in `ChatReceived`, for a program that is told so much that
+    a call for each message is too slow.  Only those hear of it who ask for
+    this kind by its name.
+    """
+
+    peer: Peer
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerThrottled(Event):
     """A peer goes beyond a rate; told once in 10 seconds for each kind.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
@@ -201,11 +201,16 @@ class IMesh(Interface):
     port: int = Attribute("The port that is bound; 0 when there is none.")
     clock: IReactorTime = Attribute("What the node takes its time from.")
 
-    def subscribe(subscriber: Callable[[Event], object]) -> Callable[[], None]:
-        """Call ``subscriber`` for every event; returns the way to end that."""
+    def subscribe(
+        subscriber: Callable[[Any], object], *kinds: type[Event]
+    ) -> Callable[[], None]:
+        """Call ``subscriber`` for every event, or for those of ``kinds``.
 
-    def events() -> AsyncIterator[Event]:
-        """Every event from now on, for ``async for``."""
+        Returns the way to end that.
+        """
+
+    def events(*kinds: type[Event]) -> AsyncIterator[Any]:
+        """Every event from now on, or those of ``kinds``, for ``async for``."""
 
     def start() -> Deferred[None]:
         """Listen, then join the mesh."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any
+from typing import Any, overload
 
 from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IReactorTime
@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from meshproto._hub import Hub, snapshots
 from meshproto._network import TcpNetwork
-from meshproto._stream import EventStream
+from meshproto._stream import E, EventStream
 from meshproto.address import Target, ip_of, parse_target
 from meshproto.config import NodeConfig
 from meshproto.errors import (
@@ -94,7 +94,7 @@ class MeshNode:
         self._phase = _Phase.NEW
         self._listening: IListeningPort | None = None
         self._when_stopped: list[Deferred[None]] = []
-        self._streams: dict[EventStream, Callable[[], None]] = {}
+        self._streams: dict[EventStream[Any], Callable[[], None]] = {}
         self.id = config.id or ""
         self.name = config.name or self.id
         self.port = 0
@@ -104,28 +104,60 @@ class MeshNode:
         """What `MeshServerFactory` and `MeshClientFactory` are built with."""
         return self._hub
 
-    def subscribe(self, subscriber: Callable[[Event], object]) -> Callable[[], None]:
+    # An interface of zope's has one signature for all overloads.
+    @overload
+    def subscribe(  # type: ignore[override]
+        self, subscriber: Callable[[Event], object]
+    ) -> Callable[[], None]: ...
+
+    @overload
+    def subscribe(
+        self, subscriber: Callable[[E], object], kind: type[E], /
+    ) -> Callable[[], None]: ...
+
+    @overload
+    def subscribe(
+        self,
+        subscriber: Callable[[Any], object],
+        kind: type[Event],
+        another: type[Event],
+        /,
+        *kinds: type[Event],
+    ) -> Callable[[], None]: ...
+
+    def subscribe(
+        self, subscriber: Callable[[Any], object], *kinds: type[Event]
+    ) -> Callable[[], None]:
         """Call ``subscriber`` with every event, as it happens.
 
+        Of ``kinds``, when any are given: ``subscribe(say, ChatReceived)``.
         Returns a function that ends the subscription.  A subscriber that
-        raises is logged and harms nobody.
+        raises is logged and harms nobody.  Raises `TypeError` for a kind that
+        is none.
         """
-        return self._hub.announcer.subscribe(subscriber)
+        return self._hub.announcer.subscribe(subscriber, kinds or (Event,))
 
-    def events(self) -> EventStream:
+    @overload
+    def events(self) -> EventStream[Event]: ...  # type: ignore[override]
+
+    @overload
+    def events(self, kind: type[E], /, *kinds: type[E]) -> EventStream[E]: ...
+
+    def events(self, *kinds: type[Event]) -> EventStream[Any]:
         """Every event from now on, for ``async for``.
 
-        Nothing is dropped: when `NodeConfig.max_queued_events` wait to be
-        taken, the node stops reading from its peers until half of them are.
-        The iteration ends after the node has stopped.
+        Of ``kinds``, when any are given.  Nothing is dropped: when
+        `NodeConfig.max_queued_events` wait to be taken, the node stops reading
+        from its peers until half of them are.  The iteration ends after the
+        node has stopped.
         """
-        stream = EventStream(
+        stream: EventStream[Any] = EventStream(
             self.config.max_queued_events,
             on_full=self._hub.pause,
             on_caught_up=self._hub.resume,
             on_closed=self._close_stream,
         )
-        self._streams[stream] = self._hub.announcer.subscribe(stream.put)
+        self._streams[stream] = self.subscribe(stream.put, *kinds)
         if self._phase is _Phase.STOPPED:
             self._close_stream(stream)
         return stream
@@ -323,7 +355,7 @@ class MeshNode:
         for done in waiting:
             done.callback(None)
 
-    def _close_stream(self, stream: EventStream) -> None:
+    def _close_stream(self, stream: EventStream[Any]) -> None:
         unsubscribe = self._streams.pop(stream, None)
         if unsubscribe is not None:
             unsubscribe()

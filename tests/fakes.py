@@ -128,11 +128,17 @@ class FakeMesh:
 
     # IMesh
 
-    def subscribe(self, subscriber: Callable[[Event], object]) -> Callable[[], None]:
-        self.subscribers.append(subscriber)
-        return lambda: self.subscribers.remove(subscriber)
+    def subscribe(
+        self, subscriber: Callable[[Any], object], *kinds: type[Event]
+    ) -> Callable[[], None]:
+        def tell(event: Event) -> None:
+            if isinstance(event, kinds or Event):
+                subscriber(event)
 
-    def events(self) -> AsyncIterator[Event]:
+        self.subscribers.append(tell)
+        return lambda: self.subscribers.remove(tell)
+
+    def events(self, *kinds: type[Event]) -> AsyncIterator[Any]:
         raise NotImplementedError
 
     def start(self) -> Deferred[None]:

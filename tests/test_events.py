@@ -35,6 +35,7 @@ FOR_PEOPLE = {
     "PeerDisconnected",
     "PeersDiscovered",
     "ChatReceived",
+    "ChatsReceived",
     "PeerReaped",
     "PeerThrottled",
     "ConnectionFailed",
@@ -71,6 +72,7 @@ def kinds() -> dict[str, type[Event]]:
         for name, kind in vars(events).items()
         if inspect.isclass(kind)
         and issubclass(kind, Event)
+        and kind.__name__ == name
         and kind not in (Event, DebugEvent)
     }
 

@@ -16,6 +16,7 @@ from meshproto.events import (
     BootstrapFailed,
     BootstrapSucceeded,
     ChatReceived,
+    ChatsReceived,
     CloseReason,
     ConnectionFailed,
     DebugEvent,
@@ -195,13 +196,17 @@ class LineTests(SynchronousTestCase):
             self.assertEqual(narrator.line(event), expected)
 
     def test_every_event_has_a_line(self) -> None:
-        """No event type is missing from the session above."""
+        """No event type is missing from the session above.
+
+        But for runs of chat, of which each text has its line.
+        """
         types = {
             each
-            for each in vars(events).values()
+            for name, each in vars(events).items()
             if isinstance(each, type)
             and issubclass(each, Event)
-            and each not in (Event, DebugEvent)
+            and each.__name__ == name
+            and each not in (Event, DebugEvent, ChatsReceived)
         }
         self.assertEqual(types - {type(event) for event, _ in SESSION}, set())
 

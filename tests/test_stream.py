@@ -18,14 +18,14 @@ class StreamCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.calls: list[str] = []
-        self.stream = EventStream(
+        self.stream: EventStream[Event] = EventStream(
             self.limit,
             on_full=lambda stream: self.note("full", stream),
             on_caught_up=lambda stream: self.note("caught up", stream),
             on_closed=lambda stream: self.note("closed", stream),
         )
 
-    def note(self, what: str, stream: EventStream) -> None:
+    def note(self, what: str, stream: EventStream[Event]) -> None:
         self.assertIs(stream, self.stream)
         self.calls.append(what)
 

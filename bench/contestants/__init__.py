@@ -26,6 +26,8 @@ class Contestant:
 
 
 MESHPROTO = Contestant("meshproto", "meshproto", "mesh")
+#: The application takes chat in the runs in which it arrives.
+IN_RUNS = Contestant("runs", "meshproto, in runs", "mesh", {"runs": True})
 #: `write` hands the bytes to Twisted, which sends them in its next turn.
 BARE = Contestant("bare", "bare Twisted, write", "bare")
 #: Sends at once what the socket takes, past the transport's buffer.
@@ -44,7 +46,7 @@ PYRE = Contestant(
     batched=False,
 )
 
-ALL = (MESHPROTO, DIRECT, BARE, NAIVE, UVLOOP, ZMQ, P2P, PYRE)
+ALL = (MESHPROTO, IN_RUNS, DIRECT, BARE, NAIVE, UVLOOP, ZMQ, P2P, PYRE)
 
 
 def external(command: str) -> Contestant:

@@ -8,7 +8,7 @@ from twisted.internet import reactor
 
 from bench.contestants.on_twisted import run
 from bench.stage import HOST, Stage, Tally, Turns
-from meshproto import ChatReceived, Event, MeshNode, NodeConfig
+from meshproto import ChatReceived, ChatsReceived, Event, MeshNode, NodeConfig
 
 
 def node(stage: Stage, name: str, bootstrap: tuple[str, ...] = ()) -> MeshNode:
@@ -52,13 +52,19 @@ def receivers(stage: Stage) -> None:
     def play(number: int, tally: Tally) -> None:
         bob = node(stage, f"receiver{number}", (stage.address,))
 
-        def on_chat(event: Event) -> None:
-            if isinstance(event, ChatReceived):
+        def on_chat(event: ChatReceived) -> None:
+            tally.one()
+
+        def on_run(event: ChatsReceived) -> None:
+            for _ in event.texts:
                 tally.one()
 
-        def on_timed_chat(event: Event) -> None:
-            if isinstance(event, ChatReceived):
-                tally.timed(event.text)
+        def on_timed_chat(event: ChatReceived) -> None:
+            tally.timed(event.text)
+
+        def on_timed_run(event: ChatsReceived) -> None:
+            for text in event.texts:
+                tally.timed(text)
 
         def until_linked(event: Event) -> None:
             if len(bob.peers()) == stage.peers:
@@ -67,7 +73,10 @@ def receivers(stage: Stage) -> None:
                 if len(ready) == stage.nodes:
                     stage.tell(ready=True)
 
-        bob.subscribe(on_timed_chat if stage.timed else on_chat)
+        if stage.options.get("runs"):
+            bob.subscribe(on_timed_run if stage.timed else on_run, ChatsReceived)
+        else:
+            bob.subscribe(on_timed_chat if stage.timed else on_chat, ChatReceived)
         unsubscribe = bob.subscribe(until_linked)
         bob.start()
 
