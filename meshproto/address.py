@@ -13,6 +13,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from meshproto.errors import AddressError
 
@@ -97,8 +98,12 @@ def is_loopback(host: str) -> bool:
     return host in _LOOPBACK_NAMES or host.endswith(".localhost")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class PeerAddress:
+class _HostAndPort(NamedTuple):
+    host: str
+    port: int
+
+
+class PeerAddress(_HostAndPort):
     """A host and a TCP port at which a node may be reached.
 
     >>> str(PeerAddress.parse("LocalHost:8001"))
@@ -107,14 +112,14 @@ class PeerAddress:
     '[2001:db8::1]:8001'
     """
 
-    host: str
-    port: int
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        if self.host != normal_host(self.host):
-            raise AddressError(f"{self.host!r} is not in its normal spelling")
-        if not 1 <= self.port <= MAX_PORT:
-            raise AddressError(f"port {self.port} is not between 1 and {MAX_PORT}")
+    def __new__(cls, host: str, port: int) -> PeerAddress:
+        if host != normal_host(host):
+            raise AddressError(f"{host!r} is not in its normal spelling")
+        if not 1 <= port <= MAX_PORT:
+            raise AddressError(f"port {port} is not between 1 and {MAX_PORT}")
+        return super().__new__(cls, host, port)
 
     @classmethod
     def of(cls, host: str, port: int) -> PeerAddress:

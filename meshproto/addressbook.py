@@ -120,6 +120,8 @@ class AddressBook:
         self._limit_per_peer = limit_per_peer
         self._max_failures = max_failures
         self._records: dict[_Key, _Record] = {}
+        # Those that may be dialled: in a mesh that is whole there are none.
+        self._idle: dict[_Record, None] = {}
         self._told: Counter[PeerKey] = Counter()
         self._linked: dict[PeerKey, list[_Record]] = {}
 
@@ -145,11 +147,15 @@ class AddressBook:
         name in its list means that host, unless it is this machine.
         """
         new = skipped = 0
+        is_here = source.host == OWN_HOST
         for address in addresses:
-            if source.host != OWN_HOST and is_loopback(address.host):
+            if not is_here and is_loopback(address.host):
                 address = PeerAddress.of(source_host, address.port)
             key = self._key(address)
             known = self._records.get(key)
+            if known is not None and known.linked and known.proven:
+                # Nearly all that a mesh tells: there is nothing to learn of it.
+                continue
             if not believable(address):
                 skipped += 1
             elif key == (OWN_HOST, self.own_port) or (known and known.own):
@@ -203,25 +209,26 @@ class AddressBook:
 
     def due(self, now: float) -> list[Target]:
         """What may be dialled, the user's addresses first, then proven ones."""
-        due = [r for r in self._records.values() if r.may_be_dialled and r.due <= now]
+        due = [record for record in self._idle if record.due <= now]
         due.sort(key=lambda record: (not record.given, not record.proven))
         return [record.target for record in due]
 
     def next_due(self) -> float | None:
         """When the next address may be dialled; None when there is none."""
-        return min(
-            (r.due for r in self._records.values() if r.may_be_dialled), default=None
-        )
+        return min((record.due for record in self._idle), default=None)
 
     def dial_started(self, target: Target) -> None:
         """A dial is under way; the address is not due until it has ended."""
-        self._record(target).dialling = True
+        record = self._record(target)
+        record.dialling = True
+        self._sort(record)
 
     def dial_ended(self, target: Target) -> None:
         """The dial is over without a word on the address."""
         record = self._records.get(self._key(target))
         if record is not None:
             record.dialling = False
+            self._sort(record)
             self._forget_if_idle(record)
 
     def dial_failed(
@@ -231,6 +238,7 @@ class AddressBook:
         record = self._record(target)
         record.dialling = False
         record.failures += 1
+        self._sort(record)
         if not (record.given or record.proven):
             if record.failures >= self._max_failures or record.told_by is None:
                 self._forget(record)
@@ -259,6 +267,7 @@ class AddressBook:
             self._told[peer] += 1
         if peer not in record.linked:
             record.linked.add(peer)
+            self._sort(record)
             self._linked.setdefault(peer, []).append(record)
 
     def disown(self, target: Target) -> None:
@@ -266,6 +275,7 @@ class AddressBook:
         record = self._record(target)
         record.dialling = False
         record.own = True
+        self._sort(record)
 
     def peer_left(self, peer: PeerKey, now: float, lived: float = math.inf) -> None:
         """The peer is gone: its addresses may be dialled again, after a jitter.
@@ -279,6 +289,7 @@ class AddressBook:
             for other in record.linked - {peer}:
                 self._linked[other].remove(record)
             record.linked.clear()
+            self._sort(record)
             record.flaps = record.flaps + 1 if lived < SETTLED else 0
             bound = backoff_bound(max(1, record.flaps), BACKOFF_CAP)
             record.due = now + self._rng.random() * bound
@@ -310,7 +321,14 @@ class AddressBook:
             if not self._has_room():
                 self._forget_worst()
             record = self._records[key] = _Record(target, key)
+            self._sort(record)
         return record
+
+    def _sort(self, record: _Record) -> None:
+        if record.may_be_dialled:
+            self._idle[record] = None
+        else:
+            self._idle.pop(record, None)
 
     def _respell(self, record: _Record, address: PeerAddress, now: float) -> None:
         # One machine has several addresses, and a node may listen on one of
@@ -336,9 +354,8 @@ class AddressBook:
             return True
         failing = [
             record
-            for record in self._records.values()
-            if record.failures and record.may_be_dialled
-            if not (record.given or record.proven)
+            for record in self._idle
+            if record.failures and not (record.given or record.proven)
         ]
         if not failing:
             return False
@@ -347,7 +364,7 @@ class AddressBook:
 
     def _forget_worst(self) -> None:
         """Make room for an address that counts more than gossip."""
-        idle = [r for r in self._records.values() if r.may_be_dialled and not r.given]
+        idle = [record for record in self._idle if not record.given]
         if idle:
             self._forget(max(idle, key=lambda r: (not r.proven, r.failures)))
 
@@ -363,6 +380,7 @@ class AddressBook:
         for peer in record.linked:
             self._linked[peer].remove(record)
         del self._records[record.key]
+        self._idle.pop(record, None)
 
     def _forget_if_idle(self, record: _Record) -> None:
         nobody_said_so = record.told_by is None and not record.given

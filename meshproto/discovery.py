@@ -130,15 +130,14 @@ class Discovery:
 
     def introduce(self, link: IPeerLink) -> None:
         """The dialler's first words on a new link: ask, and share back."""
-        self._ask(link)
-        self._tell(link)
+        self._ask(link, *self._lists(link))
         entry = self._registry.of_link(link)
         if entry is not None:
             self._emit(PeerRequestSent(peer=entry.snapshot()))
 
     def answer(self, link: IPeerLink) -> None:
         """The far end of a link asked."""
-        self._tell(link)
+        link.send(*self._lists(link))
         entry = self._registry.of_link(link)
         if entry is not None:
             self._emit(PeerRequestReceived(peer=entry.snapshot()))
@@ -191,13 +190,9 @@ class Discovery:
         """The link has ended."""
         self._asked.discard(link)
 
-    def _ask(self, link: IPeerLink) -> None:
+    def _ask(self, link: IPeerLink, *shared: PeerList) -> None:
         self._asked.add(link)
-        link.send(RequestPeers())
-
-    def _tell(self, link: IPeerLink) -> None:
-        for told in self._lists(link):
-            link.send(told)
+        link.send(RequestPeers(), *shared)
 
     def _consider_claim(
         self, entry: PeerEntry, link: IPeerLink, first: PeerAddress
@@ -237,14 +232,14 @@ class Discovery:
     def _lists(self, link: IPeerLink) -> Iterator[PeerList]:
         own = self.own_address(link)
         head = (own,) if own is not None else ()
-        others: dict[PeerAddress, None] = {}
         asking = self._registry.of_link(link)
-        for entry in self._registry.entries():
-            if entry is not asking:
-                told = self._disclose(entry, link)
-                if told is not None and told != own:
-                    others[told] = None
-        addresses = tuple(others)
+        told = {
+            self._disclose(entry, link): None
+            for entry in self._registry.entries()
+            if entry is not asking and entry.address is not None
+        }
+        told.pop(own, None)
+        addresses = tuple(address for address in told if address is not None)
         step = MAX_ADDRESSES - len(head)
         for start in range(0, max(1, len(addresses)), step):
             yield PeerList(head + addresses[start : start + step])

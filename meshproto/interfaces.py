@@ -70,10 +70,11 @@ class IPeerLink(Interface):
     moved_at: float = Attribute("Clock seconds when the far end last took any.")
     codec: Mesh1 = Attribute("What turns messages into this link's lines.")
 
-    def send(message: Message) -> None:
-        """Queue a message behind what is queued already.
+    def send(*messages: Message) -> None:
+        """Queue messages behind what is queued already; they leave together.
 
-        Raises `LocalProtocolError` for a message that this wire cannot carry.
+        Raises `LocalProtocolError`, and queues none, when this wire cannot carry
+        one of them.
         """
 
     def send_lines(lines: bytes, *, at_once: bool) -> None:

@@ -208,9 +208,10 @@ class MeshProtocol(LineReceiver):
 
     # IPeerLink
 
-    def send(self, message: Message) -> None:
-        """Queue a message."""
-        self.send_lines(self.codec.encode(message))
+    def send(self, *messages: Message) -> None:
+        """Queue messages, and have them leave now, together."""
+        lines = b"".join(map(self.codec.encode, messages))
+        self.send_lines(lines, at_once=True)
 
     def send_lines(self, lines: bytes, *, at_once: bool = False) -> None:
         """Queue encoded lines."""

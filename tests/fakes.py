@@ -238,10 +238,11 @@ class FakeLink:
     def reading(self) -> bool:
         return not (self.pauses or self.holds or self.over)
 
-    def send(self, message: Message) -> None:
-        self.codec.encode(message)
+    def send(self, *messages: Message) -> None:
+        for message in messages:
+            self.codec.encode(message)
         if not self.over:
-            self.sent.append(message)
+            self.sent.extend(messages)
 
     def send_lines(self, lines: bytes, *, at_once: bool = False) -> None:
         if not self.over:
