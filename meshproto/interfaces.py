@@ -69,6 +69,7 @@ class IPeerLink(Interface):
     last_heard: float = Attribute("Clock seconds when anything last arrived.")
     moved_at: float = Attribute("Clock seconds when the far end last took any.")
     codec: Mesh1 = Attribute("What turns messages into this link's lines.")
+    seat: Any = Attribute("What the registry notes here; None before it does.")
 
     def send(*messages: Message) -> None:
         """Queue messages behind what is queued already; they leave together.

@@ -94,6 +94,7 @@ class MeshProtocol(LineReceiver):
         self.remote_host = self.local_host = _NO_HOST
         self.same_machine = True
         self.codec = host.codec()
+        self.seat: object = None
         self._host = host
         self._clock = host.clock
         self._limits = host.limits

@@ -251,7 +251,6 @@ class Registry:
         self.own_id = own_id
         self.max_peers = max_peers
         self._entries: dict[PeerKey, PeerEntry] = {}
-        self._by_link: dict[IPeerLink, PeerEntry] = {}
         self._changed()
 
     def __len__(self) -> int:
@@ -278,7 +277,8 @@ class Registry:
 
     def of_link(self, link: IPeerLink) -> PeerEntry | None:
         """The peer one of whose links this is."""
-        return self._by_link.get(link)
+        # Noted there, not in a dictionary here: a node may have thousands.
+        return cast("PeerEntry | None", link.seat)
 
     def of_key(self, key: PeerKey) -> PeerEntry | None:
         """The peer of that ID on that host."""
@@ -324,9 +324,10 @@ class Registry:
 
     def remove(self, link: IPeerLink) -> Departure:
         """Forget a link that has ended."""
-        entry = self._by_link.pop(link, None)
+        entry = self.of_link(link)
         if entry is None:
             return Stranger()
+        link.seat = None
         if entry.draining is link:
             entry.draining = None
             return Drained(entry)
@@ -382,7 +383,7 @@ class Registry:
     ) -> PeerEntry:
         entry = PeerEntry(key, hello.name, link, now, spoke_at=now)
         self._entries[key] = entry
-        self._by_link[link] = entry
+        link.seat = entry
         self._changed()
         return entry
 
@@ -392,7 +393,7 @@ class Registry:
 
     def _cross(self, entry: PeerEntry, new: IPeerLink) -> Crossed:
         entry.second = new
-        self._by_link[new] = entry
+        new.seat = entry
         return Crossed(entry)
 
     def _rank(self, link: IPeerLink, peer_id: str) -> tuple[str, int, int]:

@@ -120,7 +120,8 @@ Step = tuple[State, tuple[Effect, ...]]
 class Session:
     """The state of one link.
 
-    ``hello`` is what the far end said of itself, None before it did.
+    ``hello`` is what the far end said of itself, as long as that is not judged
+    for good; None before and after.
     """
 
     __slots__ = ("_welcomed", "direction", "hello", "state")
@@ -146,6 +147,8 @@ class Session:
         """
         if self.state is not JUDGING:
             return ()
+        if not isinstance(verdict, Twin):
+            self.hello = None
         listener = self.direction is Direction.INCOMING
         # A twin has been welcomed before the verdict on it is final.
         answer: tuple[Effect, ...] = ()

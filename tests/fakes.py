@@ -212,6 +212,7 @@ class FakeLink:
         self.opened_at = opened_at
         self.last_heard = opened_at
         self.codec = Mesh1()
+        self.seat: object = None
         self.waiting = 0
         self.moved_at = 0.0
         self.sent: list[Message] = []

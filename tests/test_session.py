@@ -146,8 +146,16 @@ class MessageTests(SynchronousTestCase):
         """After the handshake such a line is chat, or nothing."""
         for state in set(State) - {State.GREETING}:
             session = session_in(state, IN)
+            known = session.hello
             self.assertEqual(session.receive(Hello("eve", "Eve")), ())
-            self.assertEqual(session.hello, HELLO)
+            self.assertIs(session.hello, known)
+
+    def test_it_is_kept_until_it_is_judged_for_good(self) -> None:
+        for verdict in (*WELCOME_VERDICTS, Twin(), Duplicate(ENTRY), Full(), Itself()):
+            session = session_in(State.JUDGING, IN)
+            session.judge(verdict)
+            kept = HELLO if isinstance(verdict, Twin) else None
+            self.assertEqual(session.hello, kept, verdict)
 
     def test_nothing_after_the_end(self) -> None:
         for direction in Direction:
