@@ -250,6 +250,7 @@ class Cast:
         began = self._sender.hear("sent")["sent"]
         ends = [receiver.hear_if("got", patience) for receiver in self._receivers]
         sender = self._report(self._sender)
+        # A message that comes twice comes after the last one that was awaited.
         time.sleep(_AFTERMATH)
         receivers = [self._report(receiver) for receiver in self._receivers]
         counts = [count for each in receivers for count in each["counts"]]
@@ -317,6 +318,7 @@ class Cast:
         while self.perform(Order(1, 1, 64), patience=0.5).lost:
             if time.monotonic() > until:
                 raise Failed(f"{self._contestant.label}: not linked")
+        # Nobody tells when the last of what was said more than once has come.
         time.sleep(1)
 
 

@@ -153,7 +153,7 @@ class MeshProtocol(LineReceiver):
 
     def lineReceived(self, line: bytes) -> None:
         """Decode a line and do what the session says about it."""
-        if self._session.state is ENDED:
+        if self._ended():
             return
         if self._session.state is not GREETING:
             for said in self.codec.decode(line):
@@ -235,7 +235,7 @@ class MeshProtocol(LineReceiver):
 
     def hold(self, reason: object) -> None:
         """Neither read nor send until the reason is resumed."""
-        if self._session.state is ENDED:
+        if self._ended():
             return
         self._holds |= {reason}
         if self._outbox is not None:
@@ -244,7 +244,7 @@ class MeshProtocol(LineReceiver):
 
     def pause(self, reason: object) -> None:
         """Stop reading until the reason is resumed."""
-        if self._session.state is ENDED:
+        if self._ended():
             return
         if not self._pauses:
             self.reading = False
@@ -253,7 +253,7 @@ class MeshProtocol(LineReceiver):
 
     def resume(self, reason: object) -> None:
         """Take back a pause or a hold."""
-        if self._session.state is ENDED:
+        if self._ended():
             return
         if reason in self._holds:
             self._holds -= {reason}
@@ -422,6 +422,7 @@ class MeshProtocol(LineReceiver):
             )
 
     def _ended(self) -> bool:
+        # Where every message passes the state is looked at without this call.
         return self._session.state is ENDED
 
     def _may_send(self) -> bool:
@@ -439,7 +440,7 @@ class MeshProtocol(LineReceiver):
 
     def _end(self, reason: CloseReason, detail: str = "", *, abort: bool) -> None:
         """End the link, once; the owner hears of it before this returns."""
-        if self._session.state is ENDED:
+        if self._ended():
             return
         self._session.end()
         self._set_deadline(None)

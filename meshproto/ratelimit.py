@@ -71,6 +71,7 @@ class SourceLimit:
             bucket = TokenBucket(self._rate, self._burst, now)
         allowed = bucket.take(now) == 1
         self._buckets[source] = bucket
+        # One more comes, two may go: those that are quiet do not pile up.
         for oldest, quiet in tuple(islice(self._buckets.items(), 2)):
             if len(self._buckets) > self._max_sources or quiet.is_full(now):
                 del self._buckets[oldest]
