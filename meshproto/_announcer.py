@@ -41,9 +41,9 @@ class Announcer:
     def __init__(self) -> None:
         self._subscriptions: tuple[_Subscription, ...] = ()
         self._of_kind: dict[type[Event], tuple[Subscriber, ...]] = {}
+        self._hear_chat = self._hear_runs = False
         # Where there is one that hears chat it is called without a loop.
         self._only_of_chat: Subscriber | None = None
-        self._hear_runs = False
         self._untold: deque[Event] = deque()
         self._telling = False
 
@@ -87,7 +87,7 @@ class Announcer:
         part of a node is run as often.
         """
         if self._telling:
-            if self._subscribers(ChatReceived):
+            if self._hear_chat:
                 self._untold.extend(
                     ChatReceived(peer=peer, text=text) for text in texts
                 )
@@ -95,7 +95,7 @@ class Announcer:
                 self._untold.append(ChatsReceived(peer=peer, texts=texts))
             return ()
         draft, untold = chat_draft, self._untold
-        rest = iter(texts if self._subscribers(ChatReceived) else ())
+        rest = iter(texts if self._hear_chat else ())
         begin = 0
         self._telling = True
         try:
@@ -115,8 +115,9 @@ class Announcer:
                     self._tell_untold()
                 if not link.reading:
                     break
-            self._tell_run(peer, texts, begin, rest)
-            self._tell_untold()
+            if self._hear_runs:
+                self._tell_run(peer, texts, begin, rest)
+                self._tell_untold()
         finally:
             self._telling = False
         return tuple(rest)
@@ -134,9 +135,10 @@ class Announcer:
         # A new tuple, so that one who leaves while all are told disturbs nobody.
         self._subscriptions = subscriptions
         self._of_kind.clear()
+        of_chat = self._subscribers(ChatReceived)
+        self._hear_chat = bool(of_chat)
+        self._only_of_chat = of_chat[0] if len(of_chat) == 1 else None
         self._hear_runs = bool(self._subscribers(ChatsReceived))
-        hear_chat = self._subscribers(ChatReceived)
-        self._only_of_chat = hear_chat[0] if len(hear_chat) == 1 else None
 
     def _subscribers(self, kind: type[Event]) -> tuple[Subscriber, ...]:
         found = self._of_kind.get(kind)
