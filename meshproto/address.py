@@ -104,7 +104,10 @@ class _HostAndPort(NamedTuple):
 
 
 class PeerAddress(_HostAndPort):
-    """A host and a TCP port at which a node may be reached.
+    """A ``host`` and a TCP ``port`` at which a node may be reached.
+
+    It is a tuple of the two, and fast to look up.  Raises `AddressError` for a
+    host or port that is not valid, or not in its normal spelling.
 
     >>> str(PeerAddress.parse("LocalHost:8001"))
     'localhost:8001'

@@ -361,7 +361,8 @@ class MeshProtocol(LineReceiver):
             if self._session.state is ENDED:
                 return
             match effect:
-                case Notify() if message is not None:
+                case Notify():
+                    assert message is not None, "a verdict is for no application"
                     # An effect before this one may have paused the link.
                     rest = (
                         message
@@ -370,8 +371,6 @@ class MeshProtocol(LineReceiver):
                     )
                     if rest is not None and not self._ended():
                         self._heard = chain((rest,), self._heard)
-                case Notify():
-                    pass
                 case Send(answer):
                     self.send_urgent(answer)
                 case Welcome():

@@ -16,6 +16,7 @@ from bench.contestants import (
     ALL,
     BARE,
     DIRECT,
+    IN_RUNS,
     MESHPROTO,
     NAIVE,
     Contestant,
@@ -68,7 +69,8 @@ class ContestantTests(SynchronousTestCase):
 
     def performs(self, contestant: Contestant, setting: Setting) -> None:
         with Cast(contestant, setting, NOWHERE) as cast:
-            for order in (Order(7, 1, 64), Order(90, 4, 1024)):
+            # The last one makes every transport full in each turn.
+            for order in (Order(7, 1, 64), Order(90, 4, 1024), Order(1024, 256, 1024)):
                 outcome = cast.perform(order)
                 self.assertEqual(outcome.delivered, 3 * order.count)
                 self.assertEqual((outcome.lost, outcome.doubled), (0, 0))
@@ -80,6 +82,9 @@ class ContestantTests(SynchronousTestCase):
 
     def test_meshproto_in_a_process_each(self) -> None:
         self.performs(MESHPROTO, A_PROCESS_EACH)
+
+    def test_meshproto_in_runs(self) -> None:
+        self.performs(IN_RUNS, ONE_PROCESS)
 
     def test_bare(self) -> None:
         self.performs(BARE, ONE_PROCESS)

@@ -20,31 +20,49 @@ def run(stage: Stage, send: Callable[[Order], None] | None = None) -> None:
     loop.run()
 
 
-@implementer(IPushProducer)
 class Pace:
     """Tells when no peer has more than its transport wants to hold."""
 
     def __init__(self) -> None:
-        self._full = 0
+        self._full: set[_Valve] = set()
         self._waiting: Callable[[], None] | None = None
 
-    def pauseProducing(self) -> None:
-        self._full += 1
-
-    def resumeProducing(self) -> None:
-        self._full -= 1
-        if not self._full and self._waiting is not None:
-            go_on, self._waiting = self._waiting, None
-            go_on()
-
-    def stopProducing(self) -> None:
-        """A connection has ended, and so has the measurement."""
+    def watch(self, transport: Any) -> None:
+        """Count a peer in."""
+        transport.registerProducer(_Valve(self), True)
 
     def when_taken(self, go_on: Callable[[], None]) -> None:
         if self._full:
             self._waiting = go_on
         else:
             go_on()
+
+    def paused(self, valve: _Valve) -> None:
+        # A transport says so again with every write while it is full.
+        self._full.add(valve)
+
+    def resumed(self, valve: _Valve) -> None:
+        self._full.discard(valve)
+        if not self._full and self._waiting is not None:
+            go_on, self._waiting = self._waiting, None
+            go_on()
+
+
+@implementer(IPushProducer)
+class _Valve:
+    """What one transport tells when it is full, and when it is empty."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+
+    def pauseProducing(self) -> None:
+        self._pace.paused(self)
+
+    def resumeProducing(self) -> None:
+        self._pace.resumed(self)
+
+    def stopProducing(self) -> None:
+        """The connection has ended, and so has the measurement."""
 
 
 class Accepted(Protocol):
@@ -64,7 +82,7 @@ def listen(stage: Stage, pace: Pace) -> Sequence[ITransport]:
 
     def made(transport: ITransport) -> None:
         without_delay(transport)
-        transport.registerProducer(pace, True)  # type: ignore[attr-defined]
+        pace.watch(transport)
         transports.append(transport)
         if len(transports) == stage.peers:
             stage.tell(linked=True)
