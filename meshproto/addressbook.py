@@ -148,10 +148,14 @@ class AddressBook:
         """
         new = skipped = 0
         is_here = source.host == OWN_HOST
+        hosts: dict[str, str] = {}
         for address in addresses:
             if not is_here and is_loopback(address.host):
                 address = PeerAddress.of(source_host, address.port)
-            key = self._key(address)
+            host = hosts.get(address.host)
+            if host is None:
+                host = hosts[address.host] = self._key(address)[0]
+            key = host, address.port
             known = self._records.get(key)
             if known is not None and known.linked and known.proven:
                 # Nearly all that a mesh tells: there is nothing to learn of it.
@@ -415,7 +419,7 @@ def believable(address: PeerAddress) -> bool:
 
 @remembered
 def disclosed(
-    address: PeerAddress, *, ours: bool, to_own_host: bool, local_host: str
+    address: PeerAddress, ours: bool, to_own_host: bool, local_host: str
 ) -> PeerAddress | None:
     """How an address is told to a peer, or None when it must not be.
 

@@ -59,6 +59,7 @@ class Discovery:
         self._asked: set[IPeerLink] = set()
         self._port = 0
         self._bound: IPAddress | None = None
+        self._bound_host = ""
 
     def listening(self, port: int, bound: IPAddress | None) -> None:
         """The node has bound a port, 0 for none.
@@ -68,6 +69,7 @@ class Discovery:
         """
         self._port = self._book.own_port = port
         self._bound = bound
+        self._bound_host = str(bound)
         advertised = self._advertised_address()
         if advertised is not None:
             self._book.disown(advertised)
@@ -112,7 +114,7 @@ class Discovery:
         """The host at which the far end of a link finds what we listen on."""
         bound = self._bound
         if bound is None or not bound.is_unspecified:
-            host = link.local_host if bound is None else str(bound)
+            host = link.local_host if bound is None else self._bound_host
             return None if is_loopback(host) and not link.same_machine else host
         local = ip_of(link.local_host)
         if bound.version == 4 and local is not None and local.version == 6:
@@ -245,15 +247,13 @@ class Discovery:
             yield PeerList(head + addresses[start : start + step])
 
     def _disclose(self, entry: PeerEntry, to: IPeerLink) -> PeerAddress | None:
-        if entry.address is None:
+        address, link = entry.address, entry.link
+        if address is None:
             return None
-        # A name means something only here; the host that we see holds for all.
-        return disclosed(
-            PeerAddress.of(entry.link.remote_host, entry.address.port),
-            ours=entry.link.same_machine,
-            to_own_host=to.same_machine,
-            local_host=to.local_host,
-        )
+        if address.host != link.remote_host:
+            # A name means something only here; the host that we see holds for all.
+            address = PeerAddress.of(link.remote_host, address.port)
+        return disclosed(address, link.same_machine, to.same_machine, to.local_host)
 
 
 def port_in(id: str) -> int | None:

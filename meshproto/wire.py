@@ -304,10 +304,11 @@ class Mesh1:
 
     def _peer_list(self, text: str) -> PeerList:
         entries = [entry.strip() for entry in text.split(",")] if text else []
-        addresses = []
+        addresses: list[PeerAddress] = []
+        parse, add = PeerAddress.parse, addresses.append
         for entry in entries[: self._max_addresses]:
             try:
-                addresses.append(PeerAddress.parse(entry))
+                add(parse(entry))
             except AddressError:
                 continue
         return PeerList(tuple(addresses), skipped=len(entries) - len(addresses))
