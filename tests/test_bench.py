@@ -154,8 +154,8 @@ class SuiteTests(SynchronousTestCase):
             "| 4 | chain | ",
             "| 5 | 10 | ",
             "| meshproto, plain link | 60 | ",
-            "| lost: 2 receivers, all in one process, 64 B, batch 3 |  | ≤ 0 | "
-            "0.00 (0.00–0.00) | holds |",
+            "| lost by meshproto, batch 3: 2 receivers, all in one process, 64 B |  "
+            "| ≤ 0 | 0.00 (0.00–0.00) | holds |",
             "| full mesh of 5, links lost |  | ≤ 0 | 0.00 (0.00–0.00) | holds |",
         ):
             self.assertIn(f"\n{row}", printed)
