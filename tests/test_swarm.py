@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from twisted.logger import Logger, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 import meshproto
+from meshproto._announcer import Announcer
 from meshproto._loop import Loop
 from meshproto._merger import Merger
 from meshproto._outbox import Outbox
@@ -30,6 +31,7 @@ from meshproto.addressbook import AddressBook, Forgotten
 from meshproto.dialer import Dialer
 from meshproto.events import (
     ChatReceived,
+    ChatsReceived,
     CloseReason,
     Delivery,
     Direction,
@@ -279,9 +281,14 @@ class RuleTests(SynchronousTestCase):
         [self.peer] = self.one.node.peers()
         self.said = self.other.said
 
+    def see(self, event: Event) -> None:
+        self.one.see(event)
+        if isinstance(event, ChatReceived):
+            self.one.see_run(ChatsReceived(peer=event.peer, texts=(event.text,)))
+
     def assertFound(self, rule: str, see: Iterable[Event] = ()) -> None:
         for event in see:
-            self.one.see(event)
+            self.see(event)
         self.assertEqual([violation.rule for violation in self.swarm._broken], [rule])
         self.assertRaises(Violation, self.swarm._check)
 
@@ -292,7 +299,7 @@ class RuleTests(SynchronousTestCase):
     def test_nothing_is_found_where_nothing_is_broken(self) -> None:
         self.other.said += 2
         for event in self.hear(self.said + 1, self.said + 2):
-            self.one.see(event)
+            self.see(event)
         self.swarm._check()
 
     def test_two_connects_of_one_peer(self) -> None:
@@ -329,7 +336,7 @@ class RuleTests(SynchronousTestCase):
         self.swarm.net.run(60.0)
         self.other.said += 3
         event, gap = self.hear(self.said + 1, self.said + 3)
-        self.one.see(event)
+        self.see(event)
         self.swarm.net.run(1.0)
         self.assertFound("lost", [gap])
 
@@ -338,8 +345,21 @@ class RuleTests(SynchronousTestCase):
         self.swarm._calm.disturb(frozenset(("10.0.0.1", "10.0.0.2")))
         self.other.said += 3
         for event in self.hear(self.said + 1, self.said + 3):
-            self.one.see(event)
+            self.see(event)
         self.swarm._check()
+
+    def test_a_run_of_other_words(self) -> None:
+        self.other.said += 1
+        [event] = self.hear(self.said + 1)
+        self.one.see(event)
+        self.one.see_run(ChatsReceived(peer=self.peer, texts=("another",)))
+        self.assertFound("runs")
+
+    def test_a_run_that_comes_after_something_else(self) -> None:
+        self.other.said += 1
+        [event] = self.hear(self.said + 1)
+        self.one.see(event)
+        self.assertFound("runs", [PingReceived(peer=self.peer)])
 
     def test_an_error_in_the_log(self) -> None:
         log = Logger(source=self)
@@ -461,6 +481,20 @@ class BrokenNodeTests(SynchronousTestCase):
             return Delivery(()) if spoken[node] % 5 == 0 else original(node, text)
 
         self.assertFound("lost", MeshNode, "broadcast", mumble)
+
+    def test_a_run_that_lacks_a_word(self) -> None:
+        original = Announcer._tell_run
+
+        def careless(
+            self: Announcer,
+            peer: Peer,
+            texts: tuple[str, ...],
+            begin: int,
+            rest: Iterator[str],
+        ) -> int:
+            return original(self, peer, texts, min(begin + 1, len(texts)), rest)
+
+        self.assertFound("runs", Announcer, "_tell_run", careless)
 
 
 class TwoFarewells(MeshNode):

@@ -13,7 +13,14 @@ from math import inf
 from typing import Any, cast
 
 from meshproto._hub import Hub
-from meshproto.events import ChatReceived, Event, Peer, PeerConnected, PeerDisconnected
+from meshproto.events import (
+    ChatReceived,
+    ChatsReceived,
+    Event,
+    Peer,
+    PeerConnected,
+    PeerDisconnected,
+)
 from meshproto.node import MeshNode
 from meshproto.testing._machine import Machine
 from meshproto.testing._plan import Place
@@ -83,6 +90,8 @@ class Speaker:
     fresh: set[str] = field(default_factory=set)
     #: How much had been said when each listener came.
     joined: dict[str, list[int]] = field(default_factory=dict)
+    #: Chat that has been told word by word, and not yet in a run.
+    run: list[str] = field(default_factory=list)
 
     def say(self, more: str = "") -> None:
         """Say the next word to everybody."""
@@ -93,6 +102,10 @@ class Speaker:
         """Judge an event of the node."""
         if self.over:
             self.broken("afterlife", f"{self.name} is over, and tells {event}")
+        if isinstance(event, ChatReceived):
+            self.run.append(event.text)
+        elif self.run:
+            self.broken("runs", f"{self.name}: {event} before {self.run} in a run")
         peer: Peer | None = getattr(event, "peer", None)
         if peer is None:
             return
@@ -107,6 +120,12 @@ class Speaker:
         elif isinstance(event, PeerDisconnected):
             del self.connected[peer.host, peer.id]
             self.fresh.discard(name)
+
+    def see_run(self, event: ChatsReceived) -> None:
+        """Judge a run: it is what has just been told word by word."""
+        told, self.run = tuple(self.run), []
+        if told != event.texts:
+            self.broken("runs", f"{self.name}: {event.texts} in a run after {told}")
 
     def _came(self, event: PeerConnected, peer: Peer) -> None:
         if (peer.host, peer.id) in self.connected:

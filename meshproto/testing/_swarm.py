@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from meshproto.errors import MeshError
+from meshproto.events import ChatsReceived
 from meshproto.testing._clock import SimCall
 from meshproto.testing._machine import Machine
 from meshproto.testing._network import SimNetwork
@@ -182,6 +183,7 @@ class Swarm:
             broken=self._break,
         )
         node.subscribe(speaker.see)
+        node.subscribe(speaker.see_run, ChatsReceived)
         speaker.alive = True
         self.net.start(node)
 
