@@ -43,7 +43,6 @@ from meshproto.events import (
     CloseReason,
     Direction,
     NodeError,
-    Peer,
     PeerConnected,
     PeerDisconnected,
     PeerRefused,
@@ -53,6 +52,7 @@ from meshproto.events import (
 from meshproto.factory import MeshClientFactory
 from meshproto.interfaces import INetwork, IPeerHost, IPeerLink, LinkLimits
 from meshproto.maintenance import Maintenance
+from meshproto.pending import PendingLinks, Turned
 from meshproto.registry import (
     Admitted,
     Crossed,
@@ -63,11 +63,9 @@ from meshproto.registry import (
     Itself,
     Left,
     PeerEntry,
-    PendingLinks,
     Registry,
     Replaced,
     Stranger,
-    Turned,
     Twin,
     Verdict,
     host_key,
@@ -516,8 +514,3 @@ class Hub:
     def _check_closed(self) -> None:
         if self._closing is not None and not self._open and not self._closing.called:
             self._closing.callback(None)
-
-
-def snapshots(registry: Registry) -> tuple[Peer, ...]:
-    """Every peer as applications see it."""
-    return tuple(entry.snapshot() for entry in registry.entries())

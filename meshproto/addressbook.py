@@ -154,7 +154,7 @@ class AddressBook:
                 address = PeerAddress.of(source_host, address.port)
             host = hosts.get(address.host)
             if host is None:
-                host = hosts[address.host] = self._key(address)[0]
+                host = hosts[address.host] = self._host_key(address.host)
             key = host, address.port
             known = self._records.get(key)
             if known is not None and known.linked and known.proven:
@@ -225,14 +225,14 @@ class AddressBook:
         """A dial is under way; the address is not due until it has ended."""
         record = self._record(target)
         record.dialling = True
-        self._sort(record)
+        self._update_idle(record)
 
     def dial_ended(self, target: Target) -> None:
         """The dial is over without a word on the address."""
         record = self._records.get(self._key(target))
         if record is not None:
             record.dialling = False
-            self._sort(record)
+            self._update_idle(record)
             self._forget_if_idle(record)
 
     def dial_failed(
@@ -242,7 +242,7 @@ class AddressBook:
         record = self._record(target)
         record.dialling = False
         record.failures += 1
-        self._sort(record)
+        self._update_idle(record)
         if not (record.given or record.proven):
             if record.failures >= self._max_failures or record.told_by is None:
                 self._forget(record)
@@ -271,7 +271,7 @@ class AddressBook:
             self._told[peer] += 1
         if peer not in record.linked:
             record.linked.add(peer)
-            self._sort(record)
+            self._update_idle(record)
             self._linked.setdefault(peer, []).append(record)
 
     def disown(self, target: Target) -> None:
@@ -279,7 +279,7 @@ class AddressBook:
         record = self._record(target)
         record.dialling = False
         record.own = True
-        self._sort(record)
+        self._update_idle(record)
 
     def peer_left(self, peer: PeerKey, now: float, lived: float = math.inf) -> None:
         """The peer is gone: its addresses may be dialled again, after a jitter.
@@ -293,7 +293,7 @@ class AddressBook:
             for other in record.linked - {peer}:
                 self._linked[other].remove(record)
             record.linked.clear()
-            self._sort(record)
+            self._update_idle(record)
             record.flaps = record.flaps + 1 if lived < SETTLED else 0
             bound = backoff_bound(max(1, record.flaps), BACKOFF_CAP)
             record.due = now + self._rng.random() * bound
@@ -315,8 +315,10 @@ class AddressBook:
     def _key(self, target: Target) -> _Key:
         if not isinstance(target, PeerAddress):
             return "", target.description
-        host = OWN_HOST if self._is_own_host(target.host) else target.host
-        return host, target.port
+        return self._host_key(target.host), target.port
+
+    def _host_key(self, host: str) -> str:
+        return OWN_HOST if self._is_own_host(host) else host
 
     def _record(self, target: Target) -> _Record:
         key = self._key(target)
@@ -325,10 +327,10 @@ class AddressBook:
             if not self._has_room():
                 self._forget_worst()
             record = self._records[key] = _Record(target, key)
-            self._sort(record)
+            self._update_idle(record)
         return record
 
-    def _sort(self, record: _Record) -> None:
+    def _update_idle(self, record: _Record) -> None:
         if record.may_be_dialled:
             self._idle[record] = None
         else:

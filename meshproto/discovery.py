@@ -58,8 +58,7 @@ class Discovery:
         self._loop = Loop(clock, interval, self._round)
         self._asked: set[IPeerLink] = set()
         self._port = 0
-        self._bound: IPAddress | None = None
-        self._bound_host = ""
+        self._bound: str | None = None
 
     def listening(self, port: int, bound: IPAddress | None) -> None:
         """The node has bound a port, 0 for none.
@@ -68,8 +67,7 @@ class Discovery:
         stands for all of the machine's, and is None without TCP.
         """
         self._port = self._book.own_port = port
-        self._bound = bound
-        self._bound_host = str(bound)
+        self._bound = None if bound is None else str(bound)
         advertised = self._advertised_address()
         if advertised is not None:
             self._book.disown(advertised)
@@ -112,9 +110,9 @@ class Discovery:
 
     def _reachable_at(self, link: IPeerLink) -> str | None:
         """The host at which the far end of a link finds what we listen on."""
-        bound = self._bound
+        bound = None if self._bound is None else ip_of(self._bound)
         if bound is None or not bound.is_unspecified:
-            host = link.local_host if bound is None else self._bound_host
+            host = self._bound or link.local_host
             return None if is_loopback(host) and not link.same_machine else host
         local = ip_of(link.local_host)
         if bound.version == 4 and local is not None and local.version == 6:
@@ -152,6 +150,7 @@ class Discovery:
         ends_introduction: bool = False,
     ) -> None:
         """A peer told addresses; see `PeerEntry.hears` for ``ends_introduction``."""
+        # What an original says when asked does not begin with its own address.
         if told.addresses and (ends_introduction or link not in self._asked):
             self._consider_claim(entry, link, told.addresses[0])
         learned = self._book.learn(
@@ -201,8 +200,7 @@ class Discovery:
     ) -> None:
         # Only a claim: shown and shared, but dialled all the same, which proves
         # it or not.  The original's first entry is somebody else, and it shares
-        # before it asks; what it says when asked does not count either, but for
-        # what directly follows its own question.
+        # before it asks.
         if entry.address is not None or not entry.asked:
             return
         if first.host != link.remote_host and not (
@@ -238,7 +236,7 @@ class Discovery:
         told = {
             self._disclose(entry, link): None
             for entry in self._registry.entries()
-            if entry is not asking and entry.address is not None
+            if entry is not asking
         }
         told.pop(own, None)
         addresses = tuple(address for address in told if address is not None)

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from meshproto._hub import Hub, snapshots
+from meshproto._hub import Hub
 from meshproto._network import TcpNetwork
 from meshproto._stream import E, EventStream
 from meshproto.address import Target, ip_of, parse_target
@@ -290,7 +290,7 @@ class MeshNode:
 
     def peers(self) -> tuple[Peer, ...]:
         """The connected peers, in the order in which they came."""
-        return snapshots(self._hub.registry)
+        return self._hub.registry.snapshots()
 
     def known_addresses(self) -> tuple[KnownAddress, ...]:
         """The address book, as it is now."""

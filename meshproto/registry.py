@@ -20,7 +20,6 @@ neither lost nor overtaken.  When that begins is decided in `_merger`.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -193,7 +192,7 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """The second link of the pair has ended; else it has been read to its end."""
+    """The link that was drained has ended, normally because it was read to its end."""
 
     entry: PeerEntry
 
@@ -261,6 +260,10 @@ class Registry:
         if self._all is None:
             self._all = tuple(self._entries.values())
         return self._all
+
+    def snapshots(self) -> tuple[Peer, ...]:
+        """Every peer as applications see it."""
+        return Audience(self.entries())[:]
 
     def delivery(self) -> Delivery:
         """What a message to every peer is handed to."""
@@ -407,54 +410,3 @@ class Registry:
 def host_key(link: IPeerLink) -> str:
     """The host of a link's far end, one value for all addresses of this machine."""
     return OWN_HOST if link.same_machine else link.remote_host
-
-
-@dataclass(frozen=True, slots=True)
-class Turned:
-    """One link too many: the newcomer from that address is not to be taken."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """The newcomer may begin its handshake; ``evicted`` has to make room."""
-
-    evicted: IPeerLink | None = None
-
-
-class PendingLinks:
-    """Incoming links that have not finished their handshake.
-
-    Bounded in all and for each remote host, this machine exempt from the
-    latter.  When the whole is full the oldest has to go, since an honest
-    dialler speaks at once: so silent links cannot keep others out.
-    """
-
-    def __init__(self, limit: int, limit_per_host: int) -> None:
-        self._limit = limit
-        self._limit_per_host = limit_per_host
-        self._links: OrderedDict[IPeerLink, str] = OrderedDict()
-        self._hosts: Counter[str] = Counter()
-
-    def __len__(self) -> int:
-        return len(self._links)
-
-    def add(self, link: IPeerLink) -> Pending | Turned:
-        """Decide on a newcomer, and count it if it may stay."""
-        host = host_key(link)
-        if host != OWN_HOST and self._hosts[host] >= self._limit_per_host:
-            return Turned()
-        evicted = None
-        if len(self._links) >= self._limit:
-            evicted = next(iter(self._links))
-            self.discard(evicted)
-        self._links[link] = host
-        self._hosts[host] += 1
-        return Pending(evicted)
-
-    def discard(self, link: IPeerLink) -> None:
-        """The link has finished its handshake, or ended."""
-        host = self._links.pop(link, None)
-        if host is not None:
-            self._hosts[host] -= 1
-            if not self._hosts[host]:
-                del self._hosts[host]

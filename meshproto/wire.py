@@ -335,11 +335,12 @@ def _may_hold_more_than_chat(joined: str, texts: list[str]) -> bool:
 
 
 def _add_chats(messages: list[Message], texts: list[str]) -> None:
-    while len(texts) > MAX_RUN:
-        messages.append(Chats(tuple(texts[:MAX_RUN])))
-        texts = texts[MAX_RUN:]
-    if texts:
+    if 0 < len(texts) <= MAX_RUN:
+        # Nearly always, and a single message waits for nothing else.
         messages.append(Chats(tuple(texts)))
+        return
+    for begin in range(0, len(texts), MAX_RUN):
+        messages.append(Chats(tuple(texts[begin : begin + MAX_RUN])))
 
 
 def block_of(lines: list[bytes]) -> bytes:

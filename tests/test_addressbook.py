@@ -1130,6 +1130,8 @@ class BookMachine(RuleBasedStateMachine):
         for targets in self.linked.values():
             assert not set(due) & targets
         assert set(due) | self.dialling <= set(self.entries())
+        taken = self.dialling.union(self.own, *self.linked.values())
+        assert set(self.entries()) - taken == set(due)
 
     @invariant()
     def the_next_due_tells_when(self) -> None:

@@ -26,7 +26,7 @@ PLUGIN = ROOT / "twisted" / "plugins" / "meshnode_plugin.py"
 FLOORS: dict[int, tuple[str, ...]] = {
     0: ("errors", "address", "wire", "events", "config"),
     1: ("interfaces",),
-    2: ("session", "registry", "addressbook", "liveness", "ratelimit"),
+    2: ("session", "registry", "pending", "addressbook", "liveness", "ratelimit"),
     3: ("_outbox", "_network", "_sockets", "protocol", "factory"),
     4: (
         "_announcer",

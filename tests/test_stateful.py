@@ -39,6 +39,7 @@ from meshproto.events import (
     PeerDisconnected,
 )
 from meshproto.node import MeshNode
+from meshproto.pending import PendingLinks, Turned
 from meshproto.registry import (
     OWN_HOST,
     Admitted,
@@ -51,11 +52,9 @@ from meshproto.registry import (
     Left,
     PeerEntry,
     PeerKey,
-    PendingLinks,
     Registry,
     Replaced,
     Stranger,
-    Turned,
     Twin,
     Verdict,
     host_key,

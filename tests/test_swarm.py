@@ -42,7 +42,8 @@ from meshproto.events import (
     PingReceived,
 )
 from meshproto.node import MeshNode
-from meshproto.registry import Pending, PendingLinks, Registry
+from meshproto.pending import Pending, PendingLinks
+from meshproto.registry import Registry
 from meshproto.testing import __main__ as command
 from meshproto.testing import _network
 from meshproto.testing._many import play, play_all
