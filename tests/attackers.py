@@ -259,6 +259,7 @@ class Honest:
             self._talking = self._answered < wanted
             if self.trouble or time.monotonic() > deadline:
                 break
+            # The answers come in by another thread.
             time.sleep(_BEAT / 10)
         self._talking = False
         self.close()
@@ -281,6 +282,7 @@ class Honest:
         while not condition():
             if self.trouble or time.monotonic() > deadline:
                 raise AssertionError(f"no {what}: {self.trouble or 'too late'}")
+            # What is waited for comes in by another thread.
             time.sleep(_BEAT / 10)
 
     def _run(self) -> None:
@@ -453,6 +455,7 @@ class Reader:
             for line in lines:
                 self._take(line)
             if self._speed:
+                # To read slowly is what this peer is there for.
                 time.sleep(len(data) / self._speed)
 
     def _take(self, line: bytes) -> None:

@@ -278,6 +278,7 @@ class Fleet:
                 raise AssertionError(
                     f"in {PATIENCE:g} s there was no {what}\n{self.logs()}"
                 )
+            # Other processes log when they like: their files are looked at again.
             time.sleep(_PAUSE)
 
     def until_listening(self, *daemons: Daemon) -> float:

@@ -96,6 +96,7 @@ def dripping(stage: Stage, *, drippers: int, pause: float, timeout: float) -> Ou
                 except OSError:
                     ends.append(time.monotonic() - began)
                     wires.remove(wire)
+            # The pace of the attack: real clocks on both sides.
             time.sleep(pause)
             assert time.monotonic() < began + timeout + PATIENCE, "nobody cut them"
         outcome.cut_after = max(ends)
@@ -532,6 +533,7 @@ def victims_to_dial(
             began = time.monotonic()
             while time.monotonic() < began + seconds:
                 teller.say(f"PEERS:{','.join(told)}\n")
+                # Often enough to tempt, and within the rate of gossip.
                 time.sleep(0.1)
             guide = stage.honest(node.port, "guide")
             guide.say("book")
@@ -714,6 +716,7 @@ def descriptors(
                     link.sendall(b"many-%d:x\n" % number)
         stage.until(lambda: open_descriptors(node) >= limit - 2, "exhaustion")
         meter = Meter(node.pid)
+        # What the node takes in this time is what is measured.
         time.sleep(seconds)
         _, work, spent = meter.read()
         held = open_descriptors(node)
@@ -769,6 +772,7 @@ def _log_much(stage: Stage, node: Daemon, case: str, seconds: float) -> Outcome:
             bad.say("PING\n")
             bad.rest()
             stage.greet(node, "visitor:visitor").close()
+            # The attacker leaves the node some of the processor.
             time.sleep(0.01)
     outcome.seen = {"runs": node.process.poll() is None, "joins in s": join(node)}
     return outcome

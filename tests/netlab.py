@@ -136,6 +136,7 @@ class Host:
             self.namespace = os.readlink(f"/proc/{self.pid}/ns/net")
             if self.namespace != ours:
                 break
+            # The kernel tells nobody when a process has entered its namespace.
             time.sleep(0.001)
         else:
             assert self._holder.stderr is not None
@@ -424,6 +425,7 @@ class Lab(Fleet):
                 raise AssertionError(
                     f"in {self._patience:g} s there was no {what}\n{self.logs()}"
                 )
+            # Other processes log when they like: their files are looked at again.
             time.sleep(0.01)
 
     def until_full(self, daemons: Sequence[Daemon]) -> float:
@@ -441,7 +443,7 @@ class Lab(Fleet):
         )
 
     def rest(self, seconds: float) -> None:
-        """Let time pass."""
+        """Let time pass: the network between the daemons has no clock to set."""
         time.sleep(seconds)
         for daemon in self.daemons:
             daemon.read()

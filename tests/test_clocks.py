@@ -141,6 +141,7 @@ def suspended(
     sleeper.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     dropped = lab.until(lambda: losses(awake) == 2, "end of the sleeper's links")
+    # A suspended process has no clock that could be advanced.
     time.sleep(max(0.0, began + seconds - time.monotonic()))
     before = pings([sleeper])
     sleeper.send_signal(signal.SIGCONT)
@@ -170,6 +171,7 @@ def all_suspended(
     began = time.monotonic()
     for daemon in daemons:
         daemon.send_signal(signal.SIGSTOP)
+    # A suspended process has no clock that could be advanced.
     time.sleep(seconds)
     before = pings(daemons)
     woken = time.monotonic()
