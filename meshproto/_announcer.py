@@ -9,13 +9,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from operator import length_hint
-from typing import Any
+from typing import Any, Final
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from meshproto.events import ChatReceived, ChatsReceived, Event, Peer, chat_draft
 from meshproto.interfaces import IPeerLink
+
+#: The clock is looked at after as many messages as the subscribers take in
+#: `_GLANCE` seconds, after `_LONGEST_STRIDE` at the latest.  Runs of so `_FEW`
+#: messages are told without a look.
+_GLANCE: Final = 0.000_1
+_LONGEST_STRIDE: Final = 64
+_FEW: Final = 4
 
 #: It takes the kinds of events that it has asked for.
 Subscriber = Callable[[Any], object]
@@ -38,7 +47,9 @@ class Announcer:
 
     _log = Logger()
 
-    def __init__(self) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._stride = _FEW
         self._subscriptions: tuple[_Subscription, ...] = ()
         self._of_kind: dict[type[Event], tuple[Subscriber, ...]] = {}
         self._hear_chat = self._hear_runs = False
@@ -81,10 +92,10 @@ class Announcer:
     def emit_chats(
         self, link: IPeerLink, peer: Peer, texts: tuple[str, ...]
     ) -> tuple[str, ...]:
-        """Tell of chat until its link is paused or ends; returns what is left.
+        """Tell of chat until its link is paused, ends or has had its turn.
 
-        For each text this does what `emit` does, but with fewer calls: no other
-        part of a node is run as often.
+        Returns what is left.  For each text this does what `emit` does, but
+        with fewer calls: no other part of a node is run as often.
         """
         if self._telling:
             if self._hear_chat:
@@ -97,23 +108,32 @@ class Announcer:
         draft, untold = chat_draft, self._untold
         rest = iter(texts if self._hear_chat else ())
         begin = 0
+        is_timed = self._hear_chat and len(texts) > _FEW
+        now = self._clock.seconds() if is_timed else 0.0
         self._telling = True
         try:
-            for text in rest:
-                event = draft()
-                event.peer = peer
-                event.text = text
-                event.__class__ = ChatReceived
-                tell = self._only_of_chat or self._tell
-                try:
-                    tell(event)
-                except Exception:
-                    self._failed(tell, event)
-                if untold:
-                    # Nothing that a text has caused is told before it.
-                    begin = self._tell_run(peer, texts, begin, rest)
-                    self._tell_untold()
-                if not link.reading:
+            while True:
+                for text in islice(rest, self._stride if is_timed else None):
+                    event = draft()
+                    event.peer = peer
+                    event.text = text
+                    event.__class__ = ChatReceived
+                    tell = self._only_of_chat or self._tell
+                    try:
+                        tell(event)
+                    except Exception:
+                        self._failed(tell, event)
+                    if untold:
+                        # Nothing that a text has caused is told before it.
+                        begin = self._tell_run(peer, texts, begin, rest)
+                        self._tell_untold()
+                    if not link.reading:
+                        break
+                if not (is_timed and link.reading):
+                    break
+                before, now = now, self._clock.seconds()
+                self._adjust_stride(now - before)
+                if now >= link.turn_ends or not length_hint(rest):
                     break
             if self._hear_runs:
                 self._tell_run(peer, texts, begin, rest)
@@ -121,6 +141,16 @@ class Announcer:
         finally:
             self._telling = False
         return tuple(rest)
+
+    def _adjust_stride(self, seconds: float) -> None:
+        """Note for how long the subscribers took what they were told at a stride.
+
+        The last stride of a run may be shorter: then the next one is, too.
+        """
+        if seconds > _GLANCE:
+            self._stride = max(1, int(self._stride * _GLANCE / seconds))
+        elif self._stride < _LONGEST_STRIDE:
+            self._stride *= 2
 
     def _tell_run(
         self, peer: Peer, texts: tuple[str, ...], begin: int, rest: Iterator[str]

@@ -116,7 +116,7 @@ class Hub:
         rng: random.Random,
     ) -> None:
         self.clock = clock
-        self.announcer = Announcer()
+        self.announcer = Announcer(clock)
         self._emit = self.announcer.emit
         self.limits = LinkLimits(
             max_line=config.max_line,

@@ -42,8 +42,8 @@ class LocalProtocolError(MeshError, ValueError):
 class RemoteProtocolError(MeshError):
     """A peer sent what the wire does not allow.
 
-    The text is the reason, fit for a log line; it never quotes the peer's
-    bytes.
+    The text is the reason, fit for a log line: of the peer's bytes it quotes 40
+    at most, in ASCII with all else escaped.
     """
 
 

@@ -68,6 +68,7 @@ class IPeerLink(Interface):
     opened_at: float = Attribute("Clock seconds when the dial or accept began.")
     last_heard: float = Attribute("Clock seconds when anything last arrived.")
     moved_at: float = Attribute("Clock seconds when the far end last took any.")
+    turn_ends: float = Attribute("Clock seconds when others have to be read.")
     codec: Mesh1 = Attribute("What turns messages into this link's lines.")
     seat: Any = Attribute("What the registry notes here; None before it does.")
 

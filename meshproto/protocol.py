@@ -7,13 +7,16 @@ deadline of its handshake, its two ends, and that it has ended.
 Real TCP goes on delivering lines that were buffered when a connection is
 aborted, and `LineReceiver` stops only for an orderly close.  So the protocol
 has a guard of its own: once a link has ended no line reaches the session.
+
+Reading is shared out by time.  A link may keep the reactor for `TURN` seconds,
+subscribers included; then every other link has its turn, whatever came in on
+this one.  So a connection may be gone while its last words are still unread:
+the link ends when they have been told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain
-from typing import assert_never
+from typing import Final, assert_never
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
@@ -49,7 +52,7 @@ from meshproto.session import (
     TurnedAway,
     Welcome,
 )
-from meshproto.wire import DELIMITER, Message, whole_lines
+from meshproto.wire import DELIMITER, Message, next_lines, not_a_node
 
 
 class _Transport(ITCPTransport, IConsumer):
@@ -57,12 +60,11 @@ class _Transport(ITCPTransport, IConsumer):
 
 
 # One for all links: there may be thousands.
-_NOTHING: Iterator[Message] = iter(())
 _NO_REASONS: frozenset[object] = frozenset()
 
-#: Messages of one link in one turn of the reactor (chat that came together is
-#: one); the others have to wait for a flood of tiny ones no longer than that.
-_PER_TURN = 64
+#: Seconds for which a link keeps the reactor when there is more to read.  About
+#: what a full read of ordinary chat takes, so links of all kinds get as much.
+TURN: Final = 0.000_5
 
 #: Where a connection without IP addresses (a UNIX socket) ends: here.
 _NO_HOST = "127.0.0.1"
@@ -103,11 +105,14 @@ class MeshProtocol(LineReceiver):
         self._deadline: IDelayedCall | None = None
         self._far_end_finished = False
         self._pauses = self._holds = _NO_REASONS
-        # What arrived and is not decoded, and what is decoded and not told.
+        # What arrived and is not decoded, and what is decoded and not told, the
+        # next one last.
         self._unread = b""
-        self._heard: Iterator[Message] = _NOTHING
+        self._heard: list[Message] | None = None
         self._busy = False
         self._turn: IDelayedCall | None = None
+        self.turn_ends = 0.0
+        self._lost: tuple[CloseReason, str] | None = None
         self.reading = True
         self.MAX_LENGTH = self._limits.max_handshake_line
 
@@ -142,14 +147,9 @@ class MeshProtocol(LineReceiver):
         """Bytes arrived: the far end is alive."""
         if self._session.state is ENDED:
             return
-        self.last_heard = self._clock.seconds()
+        self.last_heard = now = self._clock.seconds()
         self._unread += data
-        if not self._busy:
-            self._busy = True
-            try:
-                self._read()
-            finally:
-                self._busy = False
+        self._take_turn(now)
 
     def lineReceived(self, line: bytes) -> None:
         """Decode a line and do what the session says about it."""
@@ -174,28 +174,27 @@ class MeshProtocol(LineReceiver):
     def readConnectionLost(self) -> None:
         """The far end has sent its last line."""
         self._far_end_finished = True
-        match self._session.state:
-            case State.DRAINING:
-                self._end(CloseReason.MERGED, abort=False)
-            case State.READY if self._host.far_end_finished(self):
-                pass
-            case _:
-                self._end(CloseReason.CLOSED_BY_PEER, abort=False)
+        if not self._waits_to_be_told():
+            self._heard_to_the_end()
 
     def writeConnectionLost(self) -> None:
         """Our half is closed, as we asked; the far end's half goes on."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, whoever ended it."""
-        if reason.check(ConnectionDone):
-            self._end(CloseReason.CLOSED_BY_PEER, abort=False)
-        else:
-            detail = reason.getErrorMessage()
-            self._end(CloseReason.CONNECTION_LOST, detail, abort=False)
         self._set_deadline(None)
         if self._outbox is not None:
             self._outbox.close()
-        self._host.link_gone(self)
+            self._outbox = None
+        if reason.check(ConnectionDone):
+            why, detail = CloseReason.CLOSED_BY_PEER, self._half_said()
+        else:
+            why, detail = CloseReason.CONNECTION_LOST, reason.getErrorMessage()
+        if not self._ended() and self._waits_to_be_told():
+            self._lost = why, detail
+        else:
+            self._end(why, detail, abort=False)
+            self._host.link_gone(self)
 
     # OutboxOwner
 
@@ -268,14 +267,14 @@ class MeshProtocol(LineReceiver):
                 if self._session.state is DRAINING:
                     self._set_deadline(self._limits.drain_timeout)
                 if self._turn is None:
-                    self.resumeProducing()
+                    self._read_on()
 
     def drain(self) -> None:
         """Send no more, read to the end; cut what does not end in time."""
         self._session.drain()
         if self._session.state is not DRAINING or self._outbox is None:
             return
-        if self._far_end_finished:
+        if self._far_end_finished and not self._waits_to_be_told():
             self._end(CloseReason.MERGED, abort=False)
             return
         self._set_deadline(self._limits.drain_timeout)
@@ -298,52 +297,73 @@ class MeshProtocol(LineReceiver):
             return self.codec.decode_greeting(line)
         return self.codec.decode_answer(line)
 
+    def _take_turn(self, now: float) -> None:
+        if self._busy:
+            return
+        self._busy = True
+        self.turn_ends = now + TURN
+        try:
+            self._read()
+        finally:
+            self._busy = False
+
     def _read(self) -> None:
-        """Hand on what has arrived, until the link is paused or ends.
+        """Hand on what has arrived, until the link is paused, ends or has had
+        its turn.
 
         The first line by itself, since what it says decides about the link;
-        after it all lines that are there at once.
+        after it the lines that are there, many at once.
         """
-        left = _PER_TURN
         while not self.paused:
-            for message in self._heard:
+            while self._heard:
+                message = self._heard.pop()
                 self._carry_out(self._session.receive(message), message)
-                left -= 1
-                if not left:
-                    self._let_others_have_a_turn()
                 if self.paused:
                     return
-            if not self._unread:
+                if not (self._heard or self._unread):
+                    break
+                if self._clock.seconds() >= self.turn_ends:
+                    self._let_others_have_a_turn()
+                    return
+            self._heard = None
+            if not self._unread or not self._decode():
                 return
-            if self._session.state is GREETING:
-                line, newline, rest = self._unread.partition(DELIMITER)
-                line = line.removesuffix(b"\r")
-                if len(line) > self.MAX_LENGTH:
-                    self.lineLengthExceeded(line)
-                    return
-                if not newline:
-                    return
+
+    def _decode(self) -> bool:
+        """Make messages of what has arrived; False when that ends in mid-line."""
+        if self._session.state is GREETING:
+            line, newline, rest = self._unread.partition(DELIMITER)
+            line = line.removesuffix(b"\r")
+            if len(line) > self.MAX_LENGTH:
+                self.lineLengthExceeded(line)
+            elif newline:
                 self._unread = rest
                 self.lineReceived(line)
-            else:
-                end = whole_lines(self._unread, self.MAX_LENGTH)
-                if not end:
-                    line = self._unread.removesuffix(b"\r")
-                    if len(line) > self.MAX_LENGTH:
-                        self.lineLengthExceeded(line)
-                    return
-                lines, self._unread = self._unread[:end], self._unread[end:]
-                if b"\r" in lines:
-                    lines = lines.replace(b"\r\n", DELIMITER)
-                self._heard = iter(self.codec.decode(lines[:-1]))
+            return bool(newline)
+        end = next_lines(self._unread, self.MAX_LENGTH)
+        if not end:
+            line = self._unread.removesuffix(b"\r")
+            if len(line) > self.MAX_LENGTH:
+                self.lineLengthExceeded(line)
+            return False
+        lines, self._unread = self._unread[:end], self._unread[end:]
+        if b"\r" in lines:
+            lines = lines.replace(b"\r\n", DELIMITER)
+        self._heard = self.codec.decode(lines[:-1])
+        self._heard.reverse()
+        return True
 
     def _is_stale(self) -> bool:
         """Whether a dialler gave up while its hello lay unread.
 
         After a suspension all dials of those seconds are read at once, and are
-        no news of anybody.
+        no news of anybody.  Who has said more than hello has not given up.
         """
-        return self.direction is Direction.INCOMING and has_hung_up(self.transport)
+        return (
+            self.direction is Direction.INCOMING
+            and not self._unread
+            and has_hung_up(self.transport)
+        )
 
     def _let_others_have_a_turn(self) -> None:
         if self._turn is None and not self._ended():
@@ -353,7 +373,42 @@ class MeshProtocol(LineReceiver):
     def _own_turn(self) -> None:
         self._turn = None
         if not self._pauses:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Tell what waits to be told, then read from the connection again."""
+        self.paused = False
+        if not self._busy:
+            self._take_turn(self._clock.seconds())
+            if self.paused or self._ended():
+                return
+            if self._lost is not None:
+                self._end(*self._lost, abort=False)
+            elif self._far_end_finished:
+                self._heard_to_the_end()
+        if self._lost is None and not self._ended():
             self.resumeProducing()
+
+    def _heard_to_the_end(self) -> None:
+        match self._session.state:
+            case State.DRAINING:
+                self._end(CloseReason.MERGED, abort=False)
+            case State.READY if self._host.far_end_finished(self):
+                pass
+            case _:
+                self._end(CloseReason.CLOSED_BY_PEER, self._half_said(), abort=False)
+
+    def _half_said(self) -> str:
+        """What is to be told of a far end that goes in the midst of its greeting."""
+        if self._session.state is GREETING and self._unread:
+            return not_a_node(self._unread)
+        return ""
+
+    def _waits_to_be_told(self) -> bool:
+        """Whether messages that have arrived are kept back by a pause or a turn."""
+        return self.paused and bool(
+            self._heard or next_lines(self._unread, self.MAX_LENGTH)
+        )
 
     def _carry_out(self, effects: tuple[Effect, ...], message: Message | None) -> None:
         """Do what the session says about a message, or about a verdict."""
@@ -370,7 +425,7 @@ class MeshProtocol(LineReceiver):
                         else self._host.message_received(self, message)
                     )
                     if rest is not None and not self._ended():
-                        self._heard = chain((rest,), self._heard)
+                        self._heard = [*(self._heard or ()), rest]
                 case Send(answer):
                     self.send_urgent(answer)
                 case Welcome():
@@ -449,7 +504,8 @@ class MeshProtocol(LineReceiver):
             self._turn = None
         self.reading = False
         self._unread = b""
-        self._heard = _NOTHING
+        self._heard = None
+        lost, self._lost = self._lost, None
         if self._outbox is None:
             pass
         elif abort:
@@ -460,6 +516,8 @@ class MeshProtocol(LineReceiver):
             self._set_deadline(self._limits.flush_timeout)
             self._outbox.finish(self._lose_connection)
         self._host.link_ended(self, reason, detail)
+        if lost is not None:
+            self._host.link_gone(self)
 
     def _lose_connection(self) -> None:
         if self._outbox is not None:

@@ -53,6 +53,10 @@ MAX_HELLO: Final = MAX_ID + 1 + 4 * MAX_NAME
 MAX_ADDRESSES: Final = 100
 #: Chat messages that are handed on as one.
 MAX_RUN: Final = 512
+#: Bytes of a far end's first words that an error quotes.
+MAX_QUOTED: Final = 40
+#: Bytes that are decoded at once: as values they take many times the memory.
+PIECE: Final = 16 * 1024
 
 WORD_JOINER: Final = "\u2060"
 
@@ -196,15 +200,15 @@ class Mesh1:
 
         Raises `RemoteProtocolError` with the reason when it is no ``ID:NAME``.
         """
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError:
-            raise RemoteProtocolError("handshake is not UTF-8") from None
-        id, _, name = text.partition(":")
+        # What is not UTF-8 becomes what neither an ID nor a name may hold.
+        text = line.decode("utf-8", "surrogateescape")
+        id, colon, name = text.partition(":")
         try:
             return Hello(id, name.strip(" ") or id)
         except ValueError as error:
-            raise RemoteProtocolError(f"bad handshake: {error}") from None
+            is_near = _ID.match(id) or (colon and " " not in id.strip(" "))
+            reason = f"bad handshake: {error}" if is_near else not_a_node(line)
+            raise RemoteProtocolError(reason) from None
 
     def decode_answer(self, line: bytes) -> Hello | Refusal:
         """What a listener answers to the greeting.
@@ -348,19 +352,27 @@ def block_of(lines: list[bytes]) -> bytes:
     return b"".join(lines)
 
 
-def whole_lines(data: bytes, limit: int) -> int:
-    """How many bytes of ``data`` are lines that are complete and fit.
+def not_a_node(said: bytes) -> str:
+    """What to tell of a far end that does not begin as a node does.
 
-    Counts up to the first line of more than ``limit`` bytes, its line end (LF
-    or CRLF) not counted.
+    Quotes the beginning of its first line, in ASCII with all else escaped.
     """
-    end = 0
-    while end < len(data):
-        # The last line feed that lines starting here can share one limit with.
-        newline = data.rfind(DELIMITER, end, end + limit + 1)
-        if newline < 0:
-            newline = end + limit + 1
-            if data[newline - 1 : newline + 1] != b"\r\n":
-                break
-        end = newline + 1
-    return end
+    line = said.partition(DELIMITER)[0].removesuffix(b"\r")
+    quoted = ascii(line[:MAX_QUOTED])[2:-1].replace('"', '\\"')
+    dots = "..." if len(line) > MAX_QUOTED else ""
+    return f'not a mesh node, it said "{quoted}{dots}"'
+
+
+def next_lines(data: bytes, limit: int) -> int:
+    """How many bytes at the beginning of ``data`` are lines to be decoded next.
+
+    They are complete, have at most ``limit`` bytes without their line end (LF or
+    CRLF), and together at most `PIECE` bytes unless the first alone is longer.
+    0 when the first line is not complete, or too long.
+    """
+    newline = data.rfind(DELIMITER, 0, min(PIECE, limit + 1))
+    if newline < 0:
+        newline = data.find(DELIMITER, 0, limit + 2)
+        if newline > limit and data[limit : limit + 1] != b"\r":
+            return 0
+    return newline + 1

@@ -7,6 +7,7 @@ from bisect import insort
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, TypeVar
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -215,6 +216,7 @@ class FakeLink:
         self.seat: object = None
         self.waiting = 0
         self.moved_at = 0.0
+        self.turn_ends = inf
         self.sent: list[Message] = []
         self.urgent: list[Message] = []
         self.lines: list[bytes] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto._announcer import Announcer
@@ -47,7 +48,8 @@ class AnnouncerCase(SynchronousTestCase):
     """``told`` is what the subscribers made by `listen` heard, all in one list."""
 
     def setUp(self) -> None:
-        self.announcer = Announcer()
+        self.clock = Clock()
+        self.announcer = Announcer(self.clock)
         self.link = FakeLink()
         self.told: list[Any] = []
 
@@ -217,3 +219,76 @@ class RunTests(AnnouncerCase):
         self.listen(ChatsReceived, NodeError)
         self.chat("one", "two")
         self.assertEqual(self.told, [run("one", "two"), ERROR])
+
+
+class TurnTests(AnnouncerCase):
+    """Chat is told as long as its link has its turn."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.listen(ChatReceived)
+        self.takes = 0.0
+        self.announcer.subscribe(lambda event: self.work(), (ChatReceived,))
+
+    def work(self) -> None:
+        # No call is made, as none is while a real application works.
+        self.clock.rightNow += self.takes
+
+    def turn(self, texts: tuple[str, ...], seconds: float = 0.01) -> tuple[str, ...]:
+        """Tell of texts for that long; returns what is left."""
+        self.link.turn_ends = self.clock.seconds() + seconds
+        return self.chat(*texts)
+
+    def test_all_that_fits_is_told(self) -> None:
+        texts = tuple(map(str, range(512)))
+        self.takes = 0.000_01
+        self.assertEqual(self.turn(texts), ())
+        self.assertEqual(self.told, said(*texts))
+
+    def test_the_rest_is_given_back(self) -> None:
+        texts = tuple(map(str, range(512)))
+        self.takes = 0.001
+        left = self.turn(texts)
+        told = len(texts) - len(left)
+        self.assertEqual(self.told, said(*texts[:told]))
+        self.assertEqual(left, texts[told:])
+        self.assertIn(told, range(10, 14))
+
+    def test_slow_subscribers_go_a_little_beyond_the_turn(self) -> None:
+        """By what they do before the clock is looked at for the first time."""
+        texts = tuple(map(str, range(512)))
+        self.takes = 1.0
+        left = self.turn(texts)
+        self.assertEqual(len(texts) - len(left), 4)
+        for _ in range(3):
+            before, left = len(left), self.turn(left)
+            self.assertEqual(before - len(left), 1)
+
+    def test_subscribers_that_become_slow(self) -> None:
+        """The longest stride is what they can take too long for, once."""
+        texts = tuple(map(str, range(512)))
+        self.assertEqual(self.turn(texts), ())
+        self.takes = 1.0
+        left = self.turn(texts)
+        self.assertEqual(len(texts) - len(left), 64)
+        self.assertEqual(len(left) - len(self.turn(left)), 1)
+
+    def test_subscribers_that_become_fast_again(self) -> None:
+        texts = tuple(map(str, range(512)))
+        self.takes = 1.0
+        self.turn(texts)
+        self.takes = 0.0
+        self.assertEqual(self.turn(texts), ())
+
+    def test_runs_are_told_as_far_as_their_texts(self) -> None:
+        self.told.clear()
+        self.listen(ChatsReceived)
+        texts = tuple(map(str, range(20)))
+        self.takes = 1.0
+        left = self.turn(texts)
+        self.assertEqual(self.told[-1], run(*texts[: len(texts) - len(left)]))
+        self.assertEqual(len(left), 16)
+
+    def test_a_few_are_told_whatever_the_time(self) -> None:
+        self.takes = 1.0
+        self.assertEqual(self.turn(("a", "b", "c", "d"), seconds=-1), ())

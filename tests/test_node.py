@@ -227,7 +227,9 @@ class BootstrapTests(NodeCase):
         bench.dialled(BOB).succeed().say("MAX_PEERS")
         self.assertIn("MAX_PEERS", reason())
         bench.dialled(BOB).succeed().say("HTTP/1.1 400 Bad Request")
-        self.assertIn("bad handshake", reason())
+        self.assertEqual(
+            reason(), 'not a mesh node, it said "HTTP/1.1 400 Bad Request"'
+        )
         bench.dialled(BOB).succeed()
         bench.clock.advance(10)
         self.assertEqual(reason(), "no answer to the handshake")

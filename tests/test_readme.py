@@ -27,7 +27,7 @@ from meshproto._merger import GRACE_OF_LOSER, GRACE_OF_SURVIVOR
 from meshproto._quiet import WINDOW
 from meshproto.config import MiB
 from meshproto.liveness import MUTE_AFTER
-from meshproto.protocol import _PER_TURN
+from meshproto.protocol import TURN
 from meshproto.render import TAGS
 from meshproto.usage import PromptOptions
 from tests.terminals import Terminal, environment, free_port, wait_until
@@ -257,7 +257,7 @@ class TableTests(SynchronousTestCase):
         ]
         bounds = (
             _drain.PATIENCE,
-            _PER_TURN,
+            TURN,
             WINDOW,
             MUTE_AFTER,
             GRACE_OF_LOSER,
