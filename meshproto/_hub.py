@@ -28,7 +28,6 @@ from meshproto.dialer import (
     DialReport,
     Failed,
     Linked,
-    Ourselves,
     Outcome,
     dial_error,
     events_of,
@@ -361,8 +360,13 @@ class Hub:
                 self.discovery.locate(entry, link)
                 self._settle(link, Linked(entry.snapshot(), entry.key))
                 return
-        error = HandshakeRejected(target, _REFUSED_BECAUSE[refusal])
-        self._settle(link, Failed(error))
+        because = _REFUSED_BECAUSE[refusal]
+        if refusal is Refusal.DUPLICATE and self._is_doubtful(target):
+            because = (
+                "refused (DUPLICATE), another node seems to use "
+                f"the ID {self.registry.own_id}: give this one another ID"
+            )
+        self._settle(link, Failed(HandshakeRejected(target, because)))
 
     def far_end_finished(self, link: IPeerLink) -> bool:
         """Keep a link that is, or may soon be, merged with one that we dialled."""
@@ -455,16 +459,22 @@ class Hub:
             named = [e for e in here if e.address and e.address.port == target.port]
             if named:
                 return tuple(named)
-        if self.book.failures(target) >= _DOUBTFUL_DUPLICATES:
-            # A stale link at the far end would have been probed and dropped by
-            # now: it is a peer that we reach by another address.
+        if self._is_doubtful(target):
+            # It is a peer that we reach by another address.
             return here
         return tuple(e for e in here if not (e.address and e.proven))
+
+    def _is_doubtful(self, target: Target) -> bool:
+        """Whether a far end that says DUPLICATE means another node than us.
+
+        It would have probed and dropped a stale link to this one by now.
+        """
+        return self.book.failures(target) >= _DOUBTFUL_DUPLICATES
 
     def _is_ourselves(self, link: IPeerLink) -> None:
         if link.target is not None:
             error = SelfConnection(link.target, "that is this node itself")
-            self._settle(link, Ourselves(error))
+            self._settle(link, Failed(error))
         else:
             self._met_ourselves_at = self.clock.seconds()
 

@@ -10,7 +10,10 @@ An address is in one of these conditions::
     proven    a node answered there once; kept, dialled with growing pauses
     given     the user said so; never forgotten
     linked    belongs to a connected peer: not dialled while that lasts
-    own       leads back to this node: never dialled again
+    own       this node says that it is reached there: never dialled
+
+That a dial led back to this node is a failure like any other: soon another node
+may listen there.
 
 The book is bounded in all and for each peer that tells.
 """
@@ -275,7 +278,7 @@ class AddressBook:
             self._linked.setdefault(peer, []).append(record)
 
     def disown(self, target: Target) -> None:
-        """The address leads back to this node."""
+        """The address is this node's own for as long as it runs."""
         record = self._record(target)
         record.dialling = False
         record.own = True

@@ -24,7 +24,6 @@ from meshproto.errors import (
     HandshakeTimeout,
     MeshError,
     NotRunning,
-    SelfConnection,
 )
 from meshproto.events import (
     BootstrapFailed,
@@ -55,14 +54,7 @@ class Failed:
     error: MeshError
 
 
-@dataclass(frozen=True, slots=True)
-class Ourselves:
-    """The dial led back to this node."""
-
-    error: ConnectError
-
-
-Outcome = Linked | Failed | Ourselves
+Outcome = Linked | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +188,6 @@ class Dialer:
             case Linked(_, key):
                 self._book.dial_ended(target)
                 self._book.link(target, key, proven=True)
-            case Ourselves():
-                self._book.disown(target)
             case Failed():
                 lonely = self._seats()[0] == 0
                 decision = self._book.dial_failed(
@@ -225,8 +215,8 @@ class Dialer:
         self._book.dial_started(target)
         try:
             connecting = self._connect(target)
-        except SelfConnection as error:
-            self.settle(target, Ourselves(error))
+        except ConnectError as error:
+            self.settle(target, Failed(error))
             return
         except Exception:
             # An endpoint's plugin may raise anything.
@@ -313,7 +303,7 @@ def events_of(report: DialReport) -> tuple[Event, ...]:
     match report.outcome:
         case Linked():
             return (BootstrapSucceeded(target=target),) if report.given else ()
-        case Failed(error) | Ourselves(error):
+        case Failed(error):
             reason = error.reason if isinstance(error, ConnectError) else str(error)
     events: list[Event] = []
     if report.given and report.retry is not None:
@@ -340,7 +330,7 @@ def dial_error(target: Target, reason: CloseReason, detail: str) -> ConnectError
         case CloseReason.HANDSHAKE_TIMEOUT:
             return HandshakeTimeout(target, "no answer to the handshake")
         case CloseReason.CLOSED_BY_PEER:
-            return HandshakeFailed(target, "closed without an answer")
+            return HandshakeFailed(target, detail or "closed without an answer")
         case CloseReason.CONNECTION_LOST:
             return DialFailed(target, detail or reason.value)
         case _:

@@ -400,14 +400,14 @@ class Listener:
 
 
 class Forwarder:
-    """A port whose connections end at another port of this machine.
+    """A port whose connections end at another port of this machine, ``target``.
 
     ``calls`` counts the connections that it has taken.
     """
 
     def __init__(self, target: int) -> None:
         self.calls = 0
-        self._target = target
+        self.target = target
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
         self._others: dict[socket.socket, socket.socket] = {}
@@ -446,7 +446,7 @@ class Forwarder:
         near = self._server.accept()[0]
         self.calls += 1
         try:
-            far = socket.create_connection(("127.0.0.1", self._target))
+            far = socket.create_connection(("127.0.0.1", self.target))
         except OSError:
             near.close()
             return

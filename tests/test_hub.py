@@ -163,8 +163,8 @@ class TranscriptTests(BenchCase):
     def test_bad_handshakes_are_closed_without_an_answer_and_told(self) -> None:
         bench = self.bench()
         for data, reason in (
-            (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "bad handshake: "),
-            (b"\xff\xfe\n", "handshake is not UTF-8"),
+            (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "not a mesh node, it said"),
+            (b"\xff\xfe\n", "not a mesh node, it said"),
             (b":\n", "bad handshake: "),
             (b"PING\n", "bad handshake: "),
             (b"x" * 600, "more than 512 bytes"),
@@ -329,6 +329,23 @@ class DuplicateTests(BenchCase):
         bench.dialled(BOB).succeed().say("DUPLICATE")
         error = self.failureResultOf(connecting, HandshakeRejected).value
         self.assertIn("DUPLICATE", error.reason)
+
+    def test_duplicate_again_and_again_tells_of_the_id(self) -> None:
+        """The far end has probed a stale link by then, and it was none."""
+        bench = self.bench(bootstrap=(BOB,))
+        reasons = []
+        for _ in range(6):
+            bench.dialled(BOB).succeed().say("DUPLICATE")
+            bench.settle()
+            failed = bench.of(BootstrapFailed)[-1]
+            reasons.append(failed.reason)
+            bench.clock.advance(failed.retry_in)
+        stale = "refused, it still has a link to this node (DUPLICATE)"
+        taken = (
+            "refused (DUPLICATE), another node seems to use the ID peer-8001: "
+            "give this one another ID"
+        )
+        self.assertEqual(reasons, [stale] * 4 + [taken] * 2)
 
     def test_the_id_of_a_peer_that_we_have_takes_the_place_of_its_link(self) -> None:
         bench = self.bench()
@@ -821,17 +838,21 @@ class OurselvesTests(BenchCase):
         self.failureResultOf(connecting, SelfConnection)
         self.assertPart(bench, dialled)
         self.assertPart(bench, accepted)
-        self.never_again(bench, "alias.example:9001")
+        self.assertEqual(bench.node.peers(), ())
 
-    def never_again(self, bench: Bench, target: str) -> None:
-        """Nobody was announced, and the address is known for what it is."""
+    def tried_again(self, bench: Bench, target: str) -> None:
+        """Nobody was announced, and the address is dialled like one that failed."""
         self.assertEqual(bench.of(PeerConnected), [])
         self.assertEqual(bench.node.peers(), ())
-        count = len(bench.network.dials)
-        self.failureResultOf(bench.node.connect(target), SelfConnection)
-        bench.guest("bob:bob").say(f"PEERS:192.0.2.9:9,{target}")
-        bench.clock.pump([10] * 20)
-        self.assertEqual(len(bench.network.dials), count)
+        [failed] = bench.of(BootstrapFailed)
+        self.assertEqual((str(failed.target), failed.attempt), (target, 1))
+        self.assertEqual(failed.reason, "that is this node itself")
+        self.assertEqual(self.targets(bench), [target])
+        bench.clock.advance(failed.retry_in)
+        self.assertEqual(self.targets(bench), [target, target])
+        bench.dialled(target).succeed(there="203.0.113.1").say("bob:bob")
+        [peer] = bench.node.peers()
+        self.assertEqual(peer.id, "bob")
 
     def ferry(self, bench: Bench, one: Wire, other: Wire) -> None:
         """Carry what each says to the other, and each one's end."""
@@ -853,11 +874,7 @@ class OurselvesTests(BenchCase):
         accepted = bench.caller("203.0.113.1", 40001)
         self.ferry(bench, dialled, accepted)
         self.assertTrue(dialled.closed and accepted.closed)
-        self.assertEqual(
-            self.errors(bench),
-            [("Bootstrap address 203.0.113.1:9001", "that is this node itself")],
-        )
-        self.never_again(bench, "203.0.113.1:9001")
+        self.tried_again(bench, "203.0.113.1:9001")
 
     def test_through_a_port_forward_that_keeps_our_address(self) -> None:
         bench = self.bench(bootstrap=("203.0.113.1:9001",))
@@ -865,11 +882,7 @@ class OurselvesTests(BenchCase):
         accepted = bench.caller("192.0.2.1", 40001)
         self.ferry(bench, dialled, accepted)
         self.assertTrue(dialled.closed and accepted.closed)
-        self.assertEqual(
-            self.errors(bench),
-            [("Bootstrap address 203.0.113.1:9001", "that is this node itself")],
-        )
-        self.never_again(bench, "203.0.113.1:9001")
+        self.tried_again(bench, "203.0.113.1:9001")
 
     def test_our_advertised_address_is_ours(self) -> None:
         bench = self.bench(advertise="203.0.113.1:9001")

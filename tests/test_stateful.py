@@ -165,7 +165,6 @@ class SeatMachine(RuleBasedStateMachine):
         self.over: dict[FakeLink, Session] = {}
         self.unfinished: dict[FakeLink, None] = {}
         self.dialling: dict[Target, None] = {}
-        self.ourselves: set[Target] = set()
         self.given: set[Target] = set()
         self.proven: set[Target] = set()
         #: Who has been announced to the application and has not left.
@@ -399,10 +398,6 @@ class SeatMachine(RuleBasedStateMachine):
             case _:
                 assert_never(verdict)
         self.carry_out(link, self.sessions[link].judge(verdict))
-        if link.target is not None and isinstance(verdict, Itself):
-            # Its dial is over, though the link may have ended first.
-            self.book.disown(link.target)
-            self.ourselves.add(link.target)
 
     def ready(self, link: FakeLink) -> None:
         entry = self.registry.of_link(link)
@@ -490,7 +485,7 @@ class SeatMachine(RuleBasedStateMachine):
         So it is in a node, where seats and dials are bounded.
         """
         linked = {each.target for each in self.book.known() if each.linked}
-        kept = self.given | self.ourselves | set(self.dialling) | linked
+        kept = self.given | set(self.dialling) | linked
         return len(kept) < BOOK - 1
 
     # What holds at any time
@@ -561,7 +556,7 @@ class SeatMachine(RuleBasedStateMachine):
     @invariant()
     def what_was_given_is_kept(self) -> None:
         known = {each.target for each in self.book.known() if each.bootstrap}
-        assert known == self.given - self.ourselves
+        assert known == self.given
 
     @invariant()
     def the_book_and_the_seats_agree(self) -> None:
@@ -571,7 +566,7 @@ class SeatMachine(RuleBasedStateMachine):
             assert bool(linked) == each.linked
             assert set(linked) <= keys, f"{each.target} is linked to nobody"
         due = self.book.due(float("inf"))
-        assert not set(due) & (set(self.dialling) | self.ourselves)
+        assert not set(due) & set(self.dialling)
         assert not any(self.book.linked_to(target) for target in due)
 
 
