@@ -28,6 +28,7 @@ from functools import partial
 from tests.attackers import MiB, Outcome, Stage
 from tests.hostile_cases import (
     LOGS,
+    chat_flood,
     commands_as_chat,
     crowd,
     descriptors,
@@ -99,6 +100,12 @@ def floods() -> Iterator[Case]:
             )
 
 
+def chat_floods() -> Iterator[Case]:
+    for lines in ("one-letter", "two-letter", "mixed"):
+        for flooders in (1, 17, 64):
+            yield partial(chat_flood, flooders=flooders, lines=lines, seconds=5)
+
+
 def slow_readers() -> Iterator[Case]:
     for speed in (None, 1024.0):
         for count, gap in ((16_000, "0.02"), (100_000, "0"), (100_000, "drain")):
@@ -123,6 +130,7 @@ GROUPS = {
     "chat": chat,
     "addresses": addresses,
     "floods": floods,
+    "lines of chat": chat_floods,
     "readers": slow_readers,
     "machine": machine,
 }

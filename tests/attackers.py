@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import select
+import selectors
 import shlex
 import socket
 import sys
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tests.daemons import PATIENCE, Daemon, Fleet, Wire, free_ports
 from tests.terminals import Terminal, meshproto
@@ -407,6 +408,45 @@ def pour(
     finally:
         exchange.seconds = time.monotonic() - began
     return exchange
+
+
+class Pourers:
+    """Many peers that send the same data over and over, served by one thread.
+
+    They read nothing.  ``sent`` has the bytes that each has got rid of.
+    """
+
+    def __init__(self, wires: Sequence[Wire], data: bytes) -> None:
+        self.sent = [0] * len(wires)
+        self._data = memoryview(data)
+        self._numbers = {wire.socket: each for each, wire in enumerate(wires)}
+        for connection in self._numbers:
+            connection.setblocking(False)
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        waiting = selectors.DefaultSelector()
+        for connection in self._numbers:
+            waiting.register(connection, selectors.EVENT_WRITE)
+        with waiting:
+            while not self._closing and waiting.get_map():
+                for key, _ in waiting.select(0.1):
+                    connection = cast(socket.socket, key.fileobj)
+                    number = self._numbers[connection]
+                    start = self.sent[number] % len(self._data)
+                    try:
+                        self.sent[number] += connection.send(self._data[start:])
+                    except BlockingIOError:
+                        pass
+                    except OSError:
+                        # The node has gone, or has cut it.
+                        waiting.unregister(connection)
 
 
 def until_cut(wire: Wire) -> float:

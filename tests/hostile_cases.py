@@ -11,6 +11,7 @@ import random
 import re
 import resource
 import shutil
+import signal
 import socket
 import ssl
 import struct
@@ -19,14 +20,15 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 
 from tests.attackers import (
     KiB,
     Meter,
     MiB,
     Outcome,
+    Pourers,
     Reader,
     Stage,
     Victim,
@@ -624,6 +626,87 @@ def flood(
         }
     outcome.seen["slow consumer"] = node.logged("(slow consumer)")
     return outcome
+
+
+def _lines_of_all_lengths() -> bytes:
+    """From 1 to 16 384 bytes, as many short ones as long ones are rare."""
+    dice = random.Random(5)
+    lengths = [1, 16_384, *(int(2 ** dice.uniform(0, 14)) for _ in range(500))]
+    dice.shuffle(lengths)
+    return b"".join(b"z" * length + b"\n" for length in lengths)
+
+
+#: What floods are made of, by how their lines are.
+LINES = {
+    "one-letter": b"x\n" * 32_768,
+    "two-letter": b"xy\n" * 21_845,
+    "mixed": _lines_of_all_lengths(),
+    "ordinary": (b"y" * 63 + b"\n") * 1024,
+}
+
+
+def chat_flood(
+    stage: Stage, *, flooders: int, lines: str, seconds: float, beside: float = 1.0
+) -> Outcome:
+    """Chat as fast as it goes, beside a peer whose lines are ordinary.
+
+    What that one gets rid of is compared with its share beside as many peers of
+    its own kind, which is measured for ``beside`` times as long.  At last the
+    node is stopped while the flood goes on.
+    """
+    seats = flooders + 4
+    alike = stage.node(max_peers=seats)
+    rates = _rates(stage, alike, ["ordinary"] * (flooders + 1), beside * seconds)
+    alike.kill()
+    node = stage.node(max_peers=seats)
+    who = "peer" if flooders == 1 else "peers"
+    with ExitStack() as floods:
+        with stage.watch(f"{lines} lines, {flooders} {who}", node) as outcome:
+            kinds = [lines] * flooders + ["ordinary"]
+            *others, steady = _rates(stage, node, kinds, seconds, floods)
+            share = sum(rates) / len(rates)
+            outcome.seen = {
+                "MB/s of a flooder": sum(others) / flooders / 1e6,
+                "of an ordinary peer": steady / 1e6,
+                "times its share": steady / share,
+            }
+        began = time.monotonic()
+        node.send_signal(signal.SIGTERM)
+        node.process.wait(PATIENCE)
+        outcome.seen["stopped after s"] = time.monotonic() - began
+    node.read()
+    outcome.seen["log KB/s"] = len(node.raw) / seconds / 1e3
+    return outcome
+
+
+def _rates(
+    stage: Stage,
+    node: Daemon,
+    kinds: Sequence[str],
+    seconds: float,
+    floods: ExitStack | None = None,
+) -> list[float]:
+    """Bytes a second that each of these peers gets rid of, all at once.
+
+    They go on until ``floods`` is closed, where that is given.
+    """
+    with ExitStack() as at_once:
+        pourers = []
+        for kind in dict.fromkeys(kinds):
+            wires = [
+                stage.greet(node, f"{kind}-{number}:{kind}")
+                for number in range(kinds.count(kind))
+            ]
+            pourers.append(Pourers(wires, LINES[kind]))
+            (floods or at_once).callback(pourers[-1].close)
+        # The first megabytes of each are taken by the kernel.
+        time.sleep(1.0)
+        before = [sent for each in pourers for sent in each.sent]
+        began = time.monotonic()
+        time.sleep(seconds)
+        after = [sent for each in pourers for sent in each.sent]
+        spent = time.monotonic() - began
+    return [(now - then) / spent for now, then in zip(after, before, strict=True)]
 
 
 def stuck_reader(

@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from io import StringIO
+from math import inf
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -23,6 +24,7 @@ from twisted.logger import Logger, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 import meshproto
+from meshproto import protocol
 from meshproto._announcer import Announcer
 from meshproto._loop import Loop
 from meshproto._merger import Merger
@@ -293,12 +295,16 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual([violation.rule for violation in self.swarm._broken], [rule])
         self.assertRaises(Violation, self.swarm._check)
 
+    def says(self, words: int) -> None:
+        """The other one says words that its listener does not get."""
+        self.other.said_at += [self.swarm.net.clock.now] * words
+
     def hear(self, *numbers: int) -> list[Event]:
         texts = [f"{self.other.name} {number} " for number in numbers]
         return [ChatReceived(peer=self.peer, text=text) for text in texts]
 
     def test_nothing_is_found_where_nothing_is_broken(self) -> None:
-        self.other.said += 2
+        self.says(2)
         for event in self.hear(self.said + 1, self.said + 2):
             self.see(event)
         self.swarm._check()
@@ -335,29 +341,56 @@ class RuleTests(SynchronousTestCase):
 
     def test_a_word_that_is_missing(self) -> None:
         self.swarm.net.run(60.0)
-        self.other.said += 3
+        self.says(3)
         event, gap = self.hear(self.said + 1, self.said + 3)
         self.see(event)
-        self.swarm.net.run(1.0)
+        self.swarm.net.run(0.1)
         self.assertFound("lost", [gap])
+
+    def test_a_word_that_comes_late(self) -> None:
+        self.swarm.net.run(60.0)
+        self.says(2)
+        first, event = self.hear(self.said + 1, self.said + 2)
+        self.see(first)
+        self.swarm.net.run(self.one.patience + 0.01)
+        self.assertFound("late", [event])
+
+    def test_a_word_that_comes_just_in_time(self) -> None:
+        self.swarm.net.run(60.0)
+        self.says(2)
+        first, event = self.hear(self.said + 1, self.said + 2)
+        self.see(first)
+        self.swarm.net.run(self.one.patience - 0.01)
+        self.see(event)
+        self.swarm._check()
+
+    def test_a_word_that_comes_late_because_the_way_was_cut(self) -> None:
+        self.swarm.net.run(60.0)
+        self.swarm._calm.disturb(frozenset(("10.0.0.1", "10.0.0.2")))
+        self.says(2)
+        first, event = self.hear(self.said + 1, self.said + 2)
+        self.see(first)
+        self.swarm.net.run(self.one.patience + 0.01)
+        self.see(event)
+        self.swarm._check()
 
     def test_a_word_that_is_missing_because_the_way_was_cut(self) -> None:
         """A link that is given up may lose what a cut holds up."""
         self.swarm._calm.disturb(frozenset(("10.0.0.1", "10.0.0.2")))
-        self.other.said += 3
+        self.says(3)
         for event in self.hear(self.said + 1, self.said + 3):
             self.see(event)
         self.swarm._check()
 
     def test_a_run_of_other_words(self) -> None:
-        self.other.said += 1
+        self.says(1)
         [event] = self.hear(self.said + 1)
         self.one.see(event)
         self.one.see_run(ChatsReceived(peer=self.peer, texts=("another",)))
         self.assertFound("runs")
 
     def test_a_run_that_comes_after_something_else(self) -> None:
-        self.other.said += 1
+        self.says(1)
         [event] = self.hear(self.said + 1)
         self.one.see(event)
         self.assertFound("runs", [PingReceived(peer=self.peer)])
@@ -418,9 +451,11 @@ class BrokenNodeTests(SynchronousTestCase):
 
     timeout = 600
 
-    def assertFound(self, rule: str, target: type, name: str, broken: Any) -> None:
+    def assertFound(
+        self, rule: str, target: Any, name: str, broken: Any, *, first: int = 0
+    ) -> None:
         with patch.object(target, name, broken):
-            rules = (play(seed).rule for seed in range(200))
+            rules = (play(seed).rule for seed in range(first, first + 200))
             found = next((found for found in rules if found), None)
         self.assertEqual(found, rule)
 
@@ -447,7 +482,11 @@ class BrokenNodeTests(SynchronousTestCase):
         def endless(outbox: Outbox, *args: Any, **options: Any) -> None:
             original(outbox, *args, **options | {"limit": 1 << 40})
 
-        self.assertFound("bound", Outbox, "__init__", endless)
+        # Of the seeds before that none fills a queue.
+        self.assertFound("bound", Outbox, "__init__", endless, first=112)
+
+    def test_links_that_keep_the_reactor(self) -> None:
+        self.assertFound("late", protocol, "TURN", inf, first=44)
 
     def test_two_links_that_are_never_merged(self) -> None:
         self.assertFound("one link", Merger, "crossed", lambda merger, entry: None)

@@ -21,7 +21,7 @@ from meshproto.address import PeerAddress, Target, is_loopback, normal_host
 from meshproto.config import NodeConfig
 from meshproto.errors import AddressError
 from meshproto.interfaces import INetwork
-from meshproto.testing._clock import SimCall
+from meshproto.testing._clock import NOWHERE, SimCall
 from meshproto.testing._dial import Dial, Door, Endpoint, Port
 from meshproto.testing._tcp import Transport
 
@@ -65,7 +65,12 @@ class Machine:
         host.machines = [machine for machine in host.machines if machine.alive]
         host.machines.append(self)
         self.alive: bool = True
+        #: Nothing of the program runs: it is suspended, or at work in the midst
+        #: of the call that it makes at present.
         self.frozen = False
+        self._is_suspended = False
+        self._is_in_turn = False
+        self._works_until = 0.0
         self.powered = True
         self.offset = 0.0
         self.rate = 1.0
@@ -83,19 +88,25 @@ class Machine:
     # IReactorTime
 
     def seconds(self) -> float:
-        """The machine's own time."""
-        return self.offset + self.rate * self.host.network.clock.seconds()
+        """The machine's own time, which goes on while the program works."""
+        return self.offset + self.rate * self.present
 
     def callLater(
         self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any
     ) -> IDelayedCall:
         """Call back ``delay`` of the machine's own seconds from now."""
         clock = self.host.network.clock
-        return clock.call_for(self, delay / self.rate, callable, args, kw)
+        delay = self.present - clock.now + delay / self.rate
+        return clock.call_for(self, delay, callable, args, kw)
 
     def getDelayedCalls(self) -> list[IDelayedCall]:
         """The calls of the whole network that have not been made."""
         return self.host.network.clock.getDelayedCalls()
+
+    @property
+    def present(self) -> float:
+        """How far the program has come, in seconds of the network's clock."""
+        return max(self.host.network.clock.now, self._works_until)
 
     def suspend(self, call: SimCall) -> bool:
         """Keep a call while the machine is frozen, for ever once it is dead."""
@@ -142,24 +153,59 @@ class Machine:
 
     def freeze(self) -> None:
         """Nothing runs, but the kernel goes on taking what arrives."""
-        self.frozen = True
+        self._is_suspended = self.frozen = True
 
     def thaw(self) -> None:
         """Everything that was due runs, in its order, and then what arrived."""
-        self.frozen = False
+        self._is_suspended = False
+        self._go_on()
+
+    def work(self, seconds: float) -> None:
+        """The program computes for so many seconds, in the midst of a call."""
+        was_working = self._is_working
+        self._works_until = self.present + seconds
+        self.frozen = not self._is_in_turn
+        if not was_working:
+            self._rest_later()
+
+    @property
+    def _is_working(self) -> bool:
+        return self._works_until > self.host.network.clock.now
+
+    def _rest_later(self) -> None:
+        clock = self.host.network.clock
+        clock.call_for(None, self._works_until - clock.now, self._rest)
+
+    def _rest(self) -> None:
+        if self._is_working:
+            # There was more to compute.
+            self._rest_later()
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """A turn of the program's reactor, if it can run.
+
+        The calls that are due come first, then what has arrived on each
+        connection, whatever the one before has taken.
+        """
+        self.frozen = self._is_suspended or self._is_working
+        if self.frozen or not self.alive:
+            return
+        self._is_in_turn = True
         suspended, self._suspended = self._suspended, []
         for call in suspended:
-            if call.active():
-                self.host.network.clock.push(call.time, call)
-        self.host.network.clock.call_for(self, 0.0, self._wake)
-
-    def _wake(self) -> None:
+            # One that was moved meanwhile has its place in the clock's queue.
+            if call.active() and call.place == NOWHERE:
+                call.fire()
         backlog, self.backlog = self.backlog, []
         for accept in backlog:
             accept()
         for transport in tuple(self.transports):
-            transport.back.schedule()
+            transport.back.read()
             transport.taken()
+        self._is_in_turn = False
+        self.frozen = self._is_working
 
     def opened(self, transport: Transport) -> None:
         """A connection of the node came about."""

@@ -137,6 +137,14 @@ class SimNetwork:
         """Take back a `freeze`: what was due runs, then what has arrived."""
         self._machines[node].thaw()
 
+    def work(self, node: MeshNode, seconds: float) -> None:
+        """Let a node's program compute for so long: a busy application.
+
+        To be called by a subscriber of the node.  The node's clock goes on
+        meanwhile, and nothing else of it runs; its kernel takes what arrives.
+        """
+        self._machines[node].work(seconds)
+
     def set_clock(
         self, node: MeshNode, *, offset: float = 0.0, rate: float = 1.0
     ) -> None:

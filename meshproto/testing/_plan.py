@@ -114,6 +114,7 @@ KINDS = (
     "crash",
     "cut",
     "dial",
+    "flood",
     "freeze",
     "lag",
     "leave",
@@ -281,6 +282,9 @@ class Draw:
             case "burst":
                 # So many lines of 16 000 bytes.
                 add(0.0, nodes=self._node(), value=rng.choice((2, 8, 24)))
+            case "flood":
+                # So many tiny lines, and applications that are busy with them.
+                add(self._span(), nodes=self._node(), value=rng.choice((300, 2000)))
             case "clog" | "cut":
                 span = self._span() if kind == "clog" else inf
                 add(span, pairs=self._pairs(1), one_way=rng.random() < 0.5)

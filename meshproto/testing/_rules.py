@@ -29,6 +29,12 @@ from meshproto.testing._plan import Place
 #: handshake, or the last lines of a link that is given up.
 AFTERMATH = 15.0
 
+#: Seconds within which a word is heard by who is busy with a flood of others.
+FAIRNESS = 0.5
+
+#: For how long the application of one who hears a flood is busy with each word.
+BUSY = 0.001
+
 
 class Violation(AssertionError):
     """A run broke a rule; ``rule`` is its short name."""
@@ -78,11 +84,12 @@ class Speaker:
     cast: dict[str, Speaker]
     calm: Calm
     broken: Callable[[str, str], None]
+    #: Seconds after which a word comes late.
+    patience: float = FAIRNESS
     #: It runs, and may be asked to do something.
     alive: bool = False
     #: It may still tell of events.
     over: bool = False
-    said: int = 0
     connected: dict[tuple[str, str], str] = field(default_factory=dict)
     #: The last word that was heard of each speaker, and when.
     heard: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -90,12 +97,21 @@ class Speaker:
     fresh: set[str] = field(default_factory=set)
     #: How much had been said when each listener came.
     joined: dict[str, list[int]] = field(default_factory=dict)
+    #: How many floods keep its application busy.
+    floods: int = 0
+    #: When it has said each word.
+    said_at: list[float] = field(default_factory=list)
     #: Chat that has been told word by word, and not yet in a run.
     run: list[str] = field(default_factory=list)
 
+    @property
+    def said(self) -> int:
+        """How many words it has said."""
+        return len(self.said_at)
+
     def say(self, more: str = "") -> None:
         """Say the next word to everybody."""
-        self.said += 1
+        self.said_at.append(self.machine.present)
         self.node.broadcast(f"{self.name} {self.said} {more}")
 
     def see(self, event: Event) -> None:
@@ -104,6 +120,8 @@ class Speaker:
             self.broken("afterlife", f"{self.name} is over, and tells {event}")
         if isinstance(event, ChatReceived):
             self.run.append(event.text)
+            if self.floods:
+                self.machine.work(self.floods * BUSY)
         elif self.run:
             self.broken("runs", f"{self.name}: {event} before {self.run} in a run")
         peer: Peer | None = getattr(event, "peer", None)
@@ -150,17 +168,31 @@ class Speaker:
         speaker = self.cast[author]
         if number > speaker.said:
             self.broken("unsaid", f"{self.name}: {author} has not said {number}")
-        if number > last + 1 and author in self.fresh:
-            self._missed(speaker, last, number, when)
+        if author in self.fresh:
+            if number > last + 1:
+                self._missed(speaker, last, number, when)
+            self._waited(speaker, number, when)
         self.heard[author] = number, self.calm._seconds()
         self.fresh.add(author)
+
+    def _waited(self, speaker: Speaker, number: int, when: float) -> None:
+        """Is a word late, though nothing was in its way since the last one?"""
+        late = self.machine.present - speaker.said_at[number - 1]
+        if late > self.patience and self._is_calm(speaker, when):
+            text = f"{speaker.name} {number} comes after {late:.3f} s"
+            self.broken("late", f"{self.name}: {text}")
+
+    def _is_calm(self, speaker: Speaker, when: float) -> bool:
+        """Whether nothing has been in the way for long enough at that time."""
+        hosts = frozenset((self.place.host, speaker.place.host))
+        since = self.calm.since(self.number, speaker.number, hosts)
+        return since + AFTERMATH < when
 
     def _missed(self, speaker: Speaker, last: int, number: int, when: float) -> None:
         """Words are missing: had we left, or was something in the way?"""
         if any(last <= said < number for said in speaker.joined.get(self.name, ())):
             return
-        hosts = frozenset((self.place.host, speaker.place.host))
-        if self.calm.since(self.number, speaker.number, hosts) + AFTERMATH < when:
+        if self._is_calm(speaker, when):
             missing = f"{speaker.name} {last + 1} to {number - 1}"
             self.broken("lost", f"{self.name} has not heard {missing}")
 

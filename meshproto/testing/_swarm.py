@@ -7,7 +7,7 @@ schedule of faults.  While the faults last the run is *safe*, whatever happens:
   nor by a node that has ended;
 * nothing that a node says arrives twice, overtakes what it said before, or
   comes from somebody else; and between two that no fault has touched nothing
-  is lost;
+  is lost, nor late, however much others say;
 * no list outgrows its bound, no two links of one pair stay, no error is logged.
 
 When the faults have stopped it is *live*: within `LIVENESS` virtual seconds the
@@ -38,6 +38,7 @@ from meshproto.testing._network import SimNetwork
 from meshproto.testing._plan import NEW_HOST, NEW_PORT, Draw, Fault, Place, Plan
 from meshproto.testing._rules import (
     AFTERMATH,
+    FAIRNESS,
     Calm,
     Speaker,
     Violation,
@@ -180,6 +181,7 @@ class Swarm:
             machine=self.net.machine(node),
             cast=self._cast,
             calm=self._calm,
+            patience=FAIRNESS + 2 * max(self.plan.latency),
             broken=self._break,
         )
         node.subscribe(speaker.see)
@@ -289,6 +291,18 @@ class Swarm:
                 for _ in range(int(fault.value)):
                     who.say(_LINE)
                 return lambda: None
+            case "flood":
+                listeners = [each for each in self._living() if each is not who]
+                for each in listeners:
+                    each.floods += 1
+                for _ in range(int(fault.value)):
+                    who.say()
+
+                def ebb() -> None:
+                    for each in listeners:
+                        each.floods -= 1
+
+                return ebb
             case "dial":
                 other = self._speakers.get(int(fault.value))
                 if other is not None:

@@ -128,6 +128,13 @@ class Pipe:
         else:
             self.place = NOWHERE
 
+    def read(self) -> None:
+        """Have the reader take what has arrived by now."""
+        if self._segments and self._due() <= self._clock.now:
+            self.fire()
+        elif self.place == NOWHERE:
+            self.schedule()
+
     def fire(self) -> bool:
         """Something arrives."""
         if not self._segments or not self._is_open():
@@ -151,7 +158,7 @@ class Pipe:
         return True
 
     def _send(self, segment: Segment) -> None:
-        arrival = self._clock.now + self._way.delay()
+        arrival = self.writer.machine.present + self._way.delay()
         if arrival > self._last_arrival:
             self._last_arrival = arrival
         self._segments.append((self._last_arrival, segment))
