@@ -27,6 +27,8 @@ from functools import partial
 
 from tests.attackers import MiB, Outcome, Stage
 from tests.hostile_cases import (
+    COMMANDS,
+    LINES,
     LOGS,
     chat_flood,
     commands_as_chat,
@@ -41,6 +43,8 @@ from tests.hostile_cases import (
     id_theft,
     silent_links,
     slow_application,
+    stopping,
+    stopping_among_visitors,
     stuck_reader,
     terminal_attack,
     useless_log,
@@ -106,6 +110,13 @@ def chat_floods() -> Iterator[Case]:
             yield partial(chat_flood, flooders=flooders, lines=lines, seconds=5)
 
 
+def stops() -> Iterator[Case]:
+    for what in (*COMMANDS, *LINES):
+        for reads in (False, True):
+            yield partial(stopping, flooders=17, what=what, reads=reads)
+    yield stopping_among_visitors
+
+
 def slow_readers() -> Iterator[Case]:
     for speed in (None, 1024.0):
         for count, gap in ((16_000, "0.02"), (100_000, "0"), (100_000, "drain")):
@@ -130,7 +141,8 @@ GROUPS = {
     "chat": chat,
     "addresses": addresses,
     "floods": floods,
-    "lines of chat": chat_floods,
+    "chat floods": chat_floods,
+    "stops": stops,
     "readers": slow_readers,
     "machine": machine,
 }

@@ -413,11 +413,15 @@ def pour(
 class Pourers:
     """Many peers that send the same data over and over, served by one thread.
 
-    They read nothing.  ``sent`` has the bytes that each has got rid of.
+    ``sent`` has the bytes that each has got rid of.  They read what they are
+    told only if ``reads``.
     """
 
-    def __init__(self, wires: Sequence[Wire], data: bytes) -> None:
+    def __init__(
+        self, wires: Sequence[Wire], data: bytes, *, reads: bool = False
+    ) -> None:
         self.sent = [0] * len(wires)
+        self._events = selectors.EVENT_WRITE | (selectors.EVENT_READ if reads else 0)
         self._data = memoryview(data)
         self._numbers = {wire.socket: each for each, wire in enumerate(wires)}
         for connection in self._numbers:
@@ -433,15 +437,18 @@ class Pourers:
     def _run(self) -> None:
         waiting = selectors.DefaultSelector()
         for connection in self._numbers:
-            waiting.register(connection, selectors.EVENT_WRITE)
+            waiting.register(connection, self._events)
         with waiting:
             while not self._closing and waiting.get_map():
-                for key, _ in waiting.select(0.1):
+                for key, ready in waiting.select(0.1):
                     connection = cast(socket.socket, key.fileobj)
                     number = self._numbers[connection]
                     start = self.sent[number] % len(self._data)
                     try:
-                        self.sent[number] += connection.send(self._data[start:])
+                        if ready & selectors.EVENT_READ:
+                            connection.recv(1 << 20)
+                        if ready & selectors.EVENT_WRITE:
+                            self.sent[number] += connection.send(self._data[start:])
                     except BlockingIOError:
                         pass
                     except OSError:

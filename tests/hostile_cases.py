@@ -645,18 +645,74 @@ LINES = {
 }
 
 
-def chat_flood(
-    stage: Stage, *, flooders: int, lines: str, seconds: float, beside: float = 1.0
-) -> Outcome:
+#: What else peers can send without end.
+COMMANDS = {
+    "PING": b"PING\n" * 10_000,
+    "REQUEST_PEERS": b"REQUEST_PEERS\n" * 5000,
+    "PEERS": b"PEERS:"
+    + b",".join(b"198.51.100.%d:9999" % n for n in range(100))
+    + b"\n",
+}
+
+
+def stopping(stage: Stage, *, flooders: int, what: str, reads: bool) -> Outcome:
+    """A node is stopped in the midst of a flood."""
+    node = stage.node(max_peers=flooders)
+    how = "reading" if reads else "not reading"
+    outcome = Outcome(f"stop in a flood of {what}, {flooders} peers {how}")
+    wires = [stage.greet(node, f"loud-{each}:loud") for each in range(flooders)]
+    pourers = Pourers(wires, {**LINES, **COMMANDS}[what], reads=reads)
+    try:
+        # Until every queue on the way is full.
+        time.sleep(1.0)
+        outcome.seen["stopped after s"] = _time_to_stop(node)
+    finally:
+        pourers.close()
+    return outcome
+
+
+def stopping_among_visitors(stage: Stage) -> Outcome:
+    """A node is stopped while one after the other comes and goes."""
+    node = stage.node()
+    outcome = Outcome("stop while peers come and go as fast as they can")
+    stopped = False
+
+    def come_and_go() -> None:
+        number = 0
+        while not stopped:
+            number += 1
+            with suppress(OSError):
+                with socket.create_connection(("127.0.0.1", node.port), 1) as link:
+                    link.sendall(b"visitor-%d:visitor\n" % number)
+                    link.recv(100)
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        time.sleep(1.0)
+        outcome.seen["stopped after s"] = _time_to_stop(node)
+    finally:
+        stopped = True
+        thread.join()
+    return outcome
+
+
+def _time_to_stop(node: Daemon) -> float:
+    began = time.monotonic()
+    node.send_signal(signal.SIGTERM)
+    node.process.wait(PATIENCE)
+    return time.monotonic() - began
+
+
+def chat_flood(stage: Stage, *, flooders: int, lines: str, seconds: float) -> Outcome:
     """Chat as fast as it goes, beside a peer whose lines are ordinary.
 
     What that one gets rid of is compared with its share beside as many peers of
-    its own kind, which is measured for ``beside`` times as long.  At last the
-    node is stopped while the flood goes on.
+    its own kind.  At last the node is stopped while the flood goes on.
     """
     seats = flooders + 4
     alike = stage.node(max_peers=seats)
-    rates = _rates(stage, alike, ["ordinary"] * (flooders + 1), beside * seconds)
+    rates = _rates(stage, alike, ["ordinary"] * (flooders + 1), seconds)
     alike.kill()
     node = stage.node(max_peers=seats)
     who = "peer" if flooders == 1 else "peers"
@@ -670,10 +726,7 @@ def chat_flood(
                 "of an ordinary peer": steady / 1e6,
                 "times its share": steady / share,
             }
-        began = time.monotonic()
-        node.send_signal(signal.SIGTERM)
-        node.process.wait(PATIENCE)
-        outcome.seen["stopped after s"] = time.monotonic() - began
+        outcome.seen["stopped after s"] = _time_to_stop(node)
     node.read()
     outcome.seen["log KB/s"] = len(node.raw) / seconds / 1e3
     return outcome

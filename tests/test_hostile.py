@@ -8,6 +8,7 @@ from tests.attackers import KiB, MiB, Outcome, Stage
 from tests.daemons import HAS_PROC_TCP, SLOW, DaemonTestCase
 from tests.hostile_cases import (
     LOGS,
+    chat_flood,
     commands_as_chat,
     crowd,
     descriptors,
@@ -20,6 +21,8 @@ from tests.hostile_cases import (
     id_theft,
     silent_links,
     slow_application,
+    stopping,
+    stopping_among_visitors,
     stuck_reader,
     terminal_attack,
     useless_log,
@@ -28,6 +31,8 @@ from tests.hostile_cases import (
 
 #: Seconds within which an honest peer's PING is to be answered.
 PONG_WITHIN = 2.0
+#: Seconds within which a node is stopped: its `stop_timeout`, and one more.
+STOPS_WITHIN = 3.0
 
 
 class HostileTestCase(DaemonTestCase):
@@ -213,6 +218,25 @@ class FloodTests(HostileTestCase):
             send_queue_hard=4 * MiB,
         )
         self.check(outcome, memory=32 * MiB)
+
+    def test_chat(self) -> None:
+        """Lines so short, or so mixed, that each costs more than its bytes."""
+        for lines in ("one-letter", "mixed"):
+            outcome = chat_flood(self.stage, flooders=17, lines=lines, seconds=2)
+            self.check(outcome, memory=32 * MiB)
+            self.assertGreater(outcome.seen["of an ordinary peer"], 0, outcome)
+            self.assertLess(outcome.seen["stopped after s"], STOPS_WITHIN, outcome)
+
+    def test_stopping(self) -> None:
+        """It takes what it takes to say goodbye, whatever comes in meanwhile."""
+        for what in ("PING", "REQUEST_PEERS", "PEERS", "two-letter"):
+            for reads in (False, True):
+                outcome = stopping(self.stage, flooders=17, what=what, reads=reads)
+                self.assertLess(outcome.seen["stopped after s"], STOPS_WITHIN, outcome)
+
+    def test_stopping_among_visitors(self) -> None:
+        outcome = stopping_among_visitors(self.stage)
+        self.assertLess(outcome.seen["stopped after s"], STOPS_WITHIN, outcome)
 
     def test_reader_that_stops(self) -> None:
         self.check_slow_reader(None, count=6400, gap="0.01")
