@@ -567,6 +567,26 @@ class PipeWriterTests(TestCase):
         """At once."""
         await self.writer().flush()
         self.assertEqual(self.written(), b"")
+    def test_lines_about_as_long_as_allowed(self) -> None:
+        """A line within the limit is whole, a longer one is too long."""
+        for text, kept in (
+            (b"xxxx", "xxxx"),
+            (b"xxxxx", "xxxxx"),
+            (b"xxxxxx", "xxxxxx"),
+            (b"xxxxx\r", "xxxxx\r"),
+            (b"xxxxx\ry", "xxxxx\r"),
+            (b"xxxxx\r\r\r", "xxxxx\r"),
+            (b"xxxxxx\r", "xxxxxx"),
+        ):
+            for end in (b"\n", b"\r\n"):
+                if end == b"\n" and text.endswith(b"\r"):
+                    continue  # That is the other end.
+                data = text + end + b"y\n"
+                for chunks in ([data], [bytes([byte]) for byte in data]):
+                    self.assertEqual(
+                        self.split(*chunks, max_line=5), [kept, "y"], chunks
+                    )
+
 
     async def test_encoding(self) -> None:
         """What the terminal's character set has not is spelled out."""
