@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -29,6 +30,9 @@ COMMANDS = {
     "/help": ("", "show this list"),
 }
 
+#: So much of a text is shown to tell which one was not delivered.
+_MAX_QUOTED = 40
+
 #: A mesh counts as joined when no news of peers has come for this long,
 _QUIET = 0.3
 #: or, after the first peer, when this much time has passed.
@@ -40,6 +44,10 @@ class Chat:
 
     ``show`` takes one finished line.  ``now`` is the node's clock, ``stamp``
     gives the local time as it stands before a line.
+
+    ``said`` counts the lines that were to be said, ``unheard`` those of them
+    that no peer was handed, ``failed`` the commands that could not be carried
+    out.
     """
 
     def __init__(
@@ -62,6 +70,9 @@ class Chat:
         self._connecting: list[Deferred[None]] = []
         self._news_at = now()
         self._first_peer_at: float | None = None
+        self.said = 0
+        self.unheard = 0
+        self.failed = 0
         node.subscribe(self._event_emitted)
 
     def tell(self, text: str) -> None:
@@ -75,17 +86,27 @@ class Chat:
         """
         if not line.strip():
             return True
-        command, *arguments = line.split() if line.startswith("/") else [line]
+        text = _said(line)
+        if text is not None:
+            self._say(text)
+            return True
+        command, *arguments = line.split()
         if command not in COMMANDS:
-            self._say(line)
+            self._fail(_unknown(command))
         elif len(arguments) != len(COMMANDS[command][0].split()):
             usage = f"{command} {COMMANDS[command][0]}".rstrip()
-            self.tell(f"[ERROR] Usage: {usage}")
+            self._fail(f"Usage: {usage}")
         elif command == "/quit":
             return False
         else:
             self._carry_out(command, *arguments)
         return True
+
+    def give_up(self, line: str) -> None:
+        """Count a line that is not handled because the user leaves."""
+        if line.strip() and _said(line) is not None:
+            self.said += 1
+            self.unheard += 1
 
     async def settled(self) -> None:
         """Wait until every ``/connect`` so far has come to its end."""
@@ -121,20 +142,25 @@ class Chat:
                 self._show_help()
 
     def _say(self, text: str) -> None:
+        self.said += 1
         try:
             delivery = self._node.broadcast(text)
         except MeshError as error:
+            self.unheard += 1
             self._tell_error(error)
             return
         self.tell(self._narrator.own_message(text))
         if not delivery:
-            self.tell("[SYSTEM] No peers connected: message not delivered")
+            self.unheard += 1
+            self.tell(
+                f'[SYSTEM] No peers connected: "{_shortened(text)}" was not delivered'
+            )
 
     def _connect(self, text: str) -> None:
         try:
             target = parse_target(text)
         except AddressError as error:
-            self._tell_error(error)
+            self._fail(error)
             return
         before = {(peer.id, peer.host) for peer in self._node.peers()}
         self.tell(f"[SYSTEM] Connecting to {visible(str(target))}")
@@ -147,8 +173,10 @@ class Chat:
         def failed(failure: Failure) -> None:
             # A dial that failed is an event, and has been shown as that; one
             # that is given up because the node leaves is no news.
-            if not failure.check(ConnectError, NotRunning):
-                self._tell_error(failure.getErrorMessage())
+            if failure.check(ConnectError):
+                self.failed += 1
+            elif not failure.check(NotRunning):
+                self._fail(failure.getErrorMessage())
 
         def forget(_: object) -> None:
             self._connecting.remove(connecting)
@@ -161,7 +189,7 @@ class Chat:
         try:
             asked = self._node.discover()
         except MeshError as error:
-            self._tell_error(error)
+            self._fail(error)
             return
         if asked:
             whom = f"{asked} peer" if asked == 1 else f"{asked} peers"
@@ -185,6 +213,11 @@ class Chat:
         for command, (_, purpose) in zip(commands, COMMANDS.values(), strict=True):
             self._show(f"  {command:{width}}  {purpose}")
         self._show("Anything else is said to every peer.")
+        self._show("To say what begins with a slash, type two: //help says /help.")
+
+    def _fail(self, error: object) -> None:
+        self.failed += 1
+        self._tell_error(error)
 
     def _tell_error(self, error: object) -> None:
         self.tell(f"[ERROR] {visible(str(error))}")
@@ -199,15 +232,48 @@ class Chat:
             self.tell(text)
 
 
-def completions(text: str, addresses: Callable[[], Iterable[str]]) -> Iterator[str]:
-    """How a typed text may go on: whole lines that begin with it.
+def completions(
+    text: str,
+    addresses: Callable[[], Iterable[str]],
+    names: Callable[[], Iterable[str]],
+) -> Iterator[str]:
+    """How a typed text may go on: whole lines, whose case may differ from it.
 
-    ``addresses`` are those that ``/connect`` may be given.
+    ``addresses`` are those that ``/connect`` may be given, ``names`` those of
+    the peers.
     """
-    for command, (arguments, _) in COMMANDS.items():
-        if arguments and text.startswith(f"{command} "):
-            for address in addresses():
-                if f"{command} {address}".startswith(text):
-                    yield f"{command} {address}"
-        elif text.startswith("/") and command.startswith(text):
-            yield f"{command} " if arguments else command
+    if text.startswith("/") and not text.startswith("//"):
+        for command, (arguments, _) in COMMANDS.items():
+            if arguments and text.startswith(f"{command} "):
+                for address in addresses():
+                    if f"{command} {address}".startswith(text):
+                        yield f"{command} {address}"
+            elif command.startswith(text):
+                yield f"{command} " if arguments else command
+        return
+    before, space, word = text.rpartition(" ")
+    if not word:
+        return
+    for name in sorted(set(names())):
+        # What is put into the line is sent: nothing unseen goes along.
+        if name.casefold().startswith(word.casefold()) and visible(name) == name:
+            yield f"{before}{space}{name}" if space else f"{name}: "
+
+
+def _said(line: str) -> str | None:
+    """The text that a line has every peer told; None when it is a command."""
+    if line.startswith("//"):
+        return line[1:]
+    return None if line.startswith("/") else line
+
+
+def _unknown(command: str) -> str:
+    near = get_close_matches(command.casefold(), COMMANDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else "/help shows the commands."
+    return f"Unknown command {_shortened(command)}: {hint} To say it, begin with //"
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _MAX_QUOTED:
+        return visible(text)
+    return f"{visible(text[:_MAX_QUOTED])}..."

@@ -3,6 +3,10 @@
 It is drawn by prompt_toolkit, which runs on the event loop of Twisted's
 asyncio reactor.  What is shown meanwhile goes above the prompt, and the line
 that is being typed stays whole.
+
+Colours are given to what stands in brackets at the head of a line.  They are
+chosen here, and put in after the line has its final rows, so nothing that a
+peer wrote can bring one along, and no width counts them.
 """
 
 from __future__ import annotations
@@ -12,24 +16,32 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
+from zlib import crc32
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from meshproto._chat import completions
-from meshproto.render import guarded
+from meshproto._history import MAX_LINES, HistoryFile
+from meshproto.render import TAGS, guarded
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.buffer import Buffer
     from prompt_toolkit.completion import Completer
+    from prompt_toolkit.history import History
     from prompt_toolkit.key_binding import KeyBindings
 
 PROMPT = "> "
+
+#: The time, and what stands in brackets behind it, in one row.
+_HEAD = re.compile(r"(\[\d\d:\d\d:\d\d\] )(\[([^\]\n]*)\])")
+_RED, _CYAN = "31", "36"
+#: For names: those of the 16 colours that can be read on black and on white.
+_PALETTE = ("32", "33", "35", "94", "95", "1;32", "1;33", "1;35")
 
 _LINE_END = re.compile("\r\n|\r|\n")
 
@@ -40,13 +52,23 @@ _DUMB = ("dumb", "unknown")
 class Terminal:
     """Lines that are typed at a terminal, and lines that are shown there.
 
-    ``addresses`` are offered where the user has to give one.
+    Tab offers what ``complete`` makes of the line up to the cursor.  What is
+    typed is kept in ``history``, if there is one.
     """
 
     _log = Logger()
 
-    def __init__(self, addresses: Callable[[], Iterable[str]]) -> None:
-        self._addresses = addresses
+    def __init__(
+        self,
+        complete: Callable[[str], Iterable[str]],
+        *,
+        history: HistoryFile | None,
+        colours: bool,
+    ) -> None:
+        self._complete = complete
+        self._history = history
+        self._colours = colours
+        self._output: TextIO | None = None
         self._lines: deque[str] = deque()
         self._opened: Deferred[None] = Deferred()
         self._waiting: Deferred[None] | None = None
@@ -64,8 +86,12 @@ class Terminal:
         # Nothing here needs to know where the cursor is, and a terminal that
         # does not answer that question gets a warning instead of an answer.
         os.environ.setdefault("PROMPT_TOOLKIT_NO_CPR", "1")
-        from prompt_toolkit.patch_stdout import patch_stdout
+        from prompt_toolkit.patch_stdout import StdoutProxy, patch_stdout
 
+        # Made first, for it must find the real standard output.  What others
+        # write goes through a second one, which lets no escape sequence pass.
+        output = StdoutProxy(raw=self._colours)
+        self._output = cast(TextIO, self._patches.enter_context(output))
         self._patches.enter_context(patch_stdout())
         self._session = session = self._make_session()
         self._prompting = Deferred.fromFuture(
@@ -82,7 +108,10 @@ class Terminal:
 
     def show(self, line: str) -> None:
         """Show a line above the prompt."""
-        sys.stdout.write(f"{guarded(line, _columns())}\n")
+        text = guarded(line, _columns())
+        if self._colours:
+            text = coloured(text)
+        (self._output or sys.stdout).write(f"{text}\n")
 
     async def next_line(self) -> str | None:
         """The next line; None when the user is done and the prompt is gone."""
@@ -106,6 +135,7 @@ class Terminal:
 
     def flush(self) -> None:
         """Show what has not been shown yet; the prompt is gone already."""
+        self._output = None
         self._patches.close()
 
     def restore(self) -> None:
@@ -117,9 +147,10 @@ class Terminal:
 
         session: PromptSession[str] = PromptSession(
             PROMPT,
-            completer=_make_completer(self._addresses),
+            history=_make_history(self._history),
+            completer=_make_completer(self._complete),
             complete_while_typing=False,
-            key_bindings=_make_key_bindings(self._addresses),
+            key_bindings=_make_key_bindings(self._complete),
             enable_suspend=True,
             erase_when_done=True,
         )
@@ -155,6 +186,28 @@ def is_usable(stdin: Any, stdout: Any) -> bool:
     )
 
 
+def wants_colours(environ: Mapping[str, str]) -> bool:
+    """Whether a terminal is to get colours: no-color.org says how to refuse."""
+    return not environ.get("NO_COLOR")
+
+
+def coloured(text: str) -> str:
+    """A line as it is shown, with its head in colour.
+
+    A word of ours gets one colour, an error another; a name has its own, the
+    same wherever it is shown.  A line without the time before it stays as it is.
+    """
+    head = _HEAD.match(text)
+    if head is None:
+        return text
+    time, tag, name = head.groups()
+    if name in TAGS:
+        colour = _RED if name == "ERROR" else _CYAN
+    else:
+        colour = _PALETTE[crc32(name.encode("utf-8", "replace")) % len(_PALETTE)]
+    return f"{time}\x1b[{colour}m{tag}\x1b[0m{text[head.end() :]}"
+
+
 def _columns() -> int:
     try:
         return os.get_terminal_size(1).columns or 80
@@ -172,43 +225,70 @@ def _terminal_modes() -> Callable[[], None]:
     return lambda: termios.tcsetattr(0, termios.TCSANOW, modes)
 
 
-def _make_completer(addresses: Callable[[], Iterable[str]]) -> Completer:
+def _make_history(file: HistoryFile | None) -> History:
+    from prompt_toolkit.history import History, InMemoryHistory
+
+    if file is None:
+        return InMemoryHistory()
+    read, append = file.read, file.append
+
+    class FiledHistory(History):
+        """What was typed in this prompt and in those before."""
+
+        def load_history_strings(self) -> Iterable[str]:
+            return reversed(read())
+
+        def store_string(self, string: str) -> None:
+            append(string)
+            del self._loaded_strings[MAX_LINES:]
+
+    return FiledHistory()
+
+
+def _make_completer(complete: Callable[[str], Iterable[str]]) -> Completer:
     from prompt_toolkit.completion import CompleteEvent, Completer, Completion
     from prompt_toolkit.document import Document
 
-    class CommandCompleter(Completer):
+    class LineCompleter(Completer):
         """Completes the line up to the cursor."""
 
         def get_completions(
             self, document: Document, complete_event: CompleteEvent
         ) -> Iterable[Completion]:
             text = document.text_before_cursor
-            for whole in completions(text, addresses):
+            for whole in complete(text):
                 yield Completion(whole, start_position=-len(text))
 
-    return CommandCompleter()
+    return LineCompleter()
 
 
-def _make_key_bindings(addresses: Callable[[], Iterable[str]]) -> KeyBindings:
+def _make_key_bindings(complete: Callable[[str], Iterable[str]]) -> KeyBindings:
+    from prompt_toolkit.enums import DEFAULT_BUFFER
+    from prompt_toolkit.filters import has_focus
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
     bindings = KeyBindings()
 
-    @bindings.add("c-c")
-    def leave(event: KeyPressEvent) -> None:
-        event.app.exit(exception=EOFError())
+    # A search in the history has its own ways to end.
+    @bindings.add("c-c", filter=has_focus(DEFAULT_BUFFER))
+    def interrupt(event: KeyPressEvent) -> None:
+        if event.current_buffer.text:
+            event.current_buffer.reset()
+        else:
+            event.app.exit(exception=EOFError())
 
-    @bindings.add("tab")
-    def complete(event: KeyPressEvent) -> None:
+    @bindings.add("tab", filter=has_focus(DEFAULT_BUFFER))
+    def complete_line(event: KeyPressEvent) -> None:
         # What is sure is put in at once, so that the keys that follow find it;
         # the menu of a choice appears when the event loop gets to it.
         buffer = event.current_buffer
         text = buffer.document.text_before_cursor
-        offered = list(completions(text, addresses))
-        sure = os.path.commonprefix(offered)[len(text) :]
+        offered = list(complete(text))
+        sure = os.path.commonprefix(offered)
         if buffer.complete_state is not None:
             buffer.complete_next()
-        elif sure:
+        elif len(sure) > len(text):
+            buffer.delete_before_cursor(len(text))
             buffer.insert_text(sure)
         elif len(offered) > 1:
             buffer.start_completion()

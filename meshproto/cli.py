@@ -12,10 +12,10 @@ import asyncio
 import errno
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -32,14 +32,15 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import provider
 
-from meshproto._chat import Chat
+from meshproto._chat import Chat, completions
+from meshproto._history import HistoryFile, history_path
 from meshproto._pipes import PipeReader, PipeWriter
 from meshproto._process import EXIT_FAILED, set_clock, start_problem
-from meshproto._terminal import Terminal, is_usable
+from meshproto._terminal import Terminal, is_usable, wants_colours
 from meshproto.config import KiB
 from meshproto.node import MeshNode
 from meshproto.render import visible
-from meshproto.usage import PromptOptions, complain
+from meshproto.usage import EXIT_BAD_ARGUMENT, PromptOptions, complain, exit_with
 
 _POLL = 0.05
 #: How long a stuck standard output can hold up a process that shall end.
@@ -61,9 +62,11 @@ class Program:
         self._reactor = reactor
         self._config = options.config
         self._debug = bool(options["debug"])
+        self._stays = bool(options["stay"])
         self._status = 0
-        self._problem: str | None = None
+        self._problems: list[str] = []
         self._leaving_since: float | None = None
+        self._left: Deferred[None] = Deferred()
         self._leave: Callable[[], None] = lambda: None
         self._restore: Callable[[], None] = lambda: None
 
@@ -71,10 +74,14 @@ class Program:
         """Run until the user leaves; returns the exit status."""
         # Not `callWhenRunning`: that is before the event loop runs.
         self._reactor.callLater(0, self._begin)
-        with self._signals():
-            self._reactor.run(installSignalHandlers=False)
-        if self._problem is not None:
-            complain(PromptOptions.command, self._problem)
+        signals = self._handle_signals()
+        self._reactor.run(installSignalHandlers=False)
+        for problem in self._problems:
+            complain(PromptOptions.command, problem)
+        # The interpreter takes a while to end, and puts back what a signal does
+        # by default before it has: one that comes now must not change the status.
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
         return self._status
 
     @property
@@ -87,6 +94,8 @@ class Program:
         if self._leaving_since is None:
             self._leaving_since = self._reactor.seconds()
         self._leave()
+        if not self._left.called:
+            self._left.callback(None)
 
     def _begin(self) -> None:
         conversation = Deferred.fromCoroutine(self._converse())
@@ -101,12 +110,23 @@ class Program:
 
     async def _at_terminal(self) -> None:
         node = MeshNode(self._config, reactor=self._reactor)
+
+        def complete(text: str) -> Iterator[str]:
+            return completions(
+                text,
+                addresses=lambda: (
+                    str(known.target)
+                    for known in node.known_addresses()
+                    if not known.linked
+                ),
+                names=lambda: (peer.name for peer in node.peers()),
+            )
+
+        path = history_path(os.environ, os.path.expanduser("~"))
         terminal = Terminal(
-            lambda: [
-                str(known.target)
-                for known in node.known_addresses()
-                if not known.linked
-            ]
+            complete,
+            history=HistoryFile(path) if path is not None else None,
+            colours=wants_colours(os.environ),
         )
         chat = self._make_chat(node, terminal.show)
         self._leave, self._restore = terminal.close, terminal.restore
@@ -162,7 +182,12 @@ class Program:
                 if writer.is_full:
                     await writer.flush()
                 line = await reader.next_line()
+            if line is None and self._stays and not self.is_leaving:
+                await self._left
             await node.stop()
+            if line is not None and self.is_leaving:
+                chat.give_up(line)
+            self._count_failures(chat)
         await writer.flush()
 
     def _make_chat(self, node: MeshNode, show: Callable[[str], None]) -> Chat:
@@ -196,6 +221,16 @@ class Program:
                 break
             await deferLater(self._reactor, _POLL)
 
+    def _count_failures(self, chat: Chat) -> None:
+        """Tell a script what became of the lines that it gave."""
+        if os.isatty(0):
+            return  # A person has seen it.
+        if chat.unheard:
+            self._fail(f"{chat.unheard} of {chat.said} lines reached nobody")
+        if chat.failed:
+            commands = "command" if chat.failed == 1 else "commands"
+            self._fail(f"{chat.failed} {commands} failed")
+
     def _output_broken(self, error: OSError) -> None:
         # Whoever read our output has gone: that is a way to leave.
         if error.errno not in (errno.EPIPE, errno.EBADF, errno.EIO):
@@ -209,11 +244,13 @@ class Program:
 
     def _fail(self, problem: str) -> None:
         self._status = EXIT_FAILED
-        self._problem = problem
+        self._problems.append(problem)
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Leave on SIGINT, SIGTERM and SIGHUP, unless they are ignored."""
+    def _handle_signals(self) -> list[int]:
+        """Leave on SIGINT, SIGTERM and SIGHUP, unless they are ignored.
+
+        Returns those that are not.
+        """
 
         def received(number: int, _: object) -> None:
             now = self._reactor.seconds()
@@ -226,25 +263,21 @@ class Program:
                 os._exit(128 + number)
 
         hangup = getattr(signal, "SIGHUP", None)
-
-        before = {}
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
+        handled = []
+        for number in (signal.SIGINT, signal.SIGTERM, hangup):
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, received)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, received)
+                handled.append(number)
+        return handled
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``meshproto``; returns its exit status.
 
-    0 when the user left, 1 when the node could not listen (with one line on
-    standard error).  Raises `SystemExit` for bad arguments, ``--help`` and
-    ``--version``.
+    0 when the user left or the input ended, 1 when something could not be done
+    (with a line on standard error).  Raises `SystemExit`: with 2 for bad
+    arguments and where there is no input, with 0 after ``--help`` and
+    ``--version``.  Afterwards the signals that end a process are ignored.
     """
     _open_missing_descriptors()
     options = PromptOptions()
@@ -252,6 +285,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reactor = _install_reactor()
     set_clock(reactor, time.monotonic)
     options.check_endpoints(reactor)
+    if not options["stay"] and _is_null_device(0):
+        exit_with(
+            EXIT_BAD_ARGUMENT,
+            options.command,
+            "there is no input: for a node without a prompt add --stay, "
+            f"or use twistd -n --pidfile= meshnode {options.place}",
+        )
     return Program(reactor, options).run()
 
 
@@ -273,6 +313,13 @@ def _open_missing_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+
+
+def _is_null_device(descriptor: int) -> bool:
+    status = os.fstat(descriptor)
+    return (
+        stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
+    )
 
 
 def _log_to(tell: Callable[[str], None], *, debug: bool) -> None:

@@ -59,6 +59,7 @@ TAGS = frozenset(
 MAX_KNOWN_SHOWN = 10
 
 _INDENT = "  "
+_TAB = "    "
 _JOINERS = "\u200c\u200d"
 #: Printable by Unicode's word, but nothing is to be seen of them.
 _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
@@ -135,6 +136,7 @@ class Narrator:
         self._peers: dict[tuple[str, str], Peer] = {}
         self._names: Counter[str] = Counter()
         self._reaped: set[tuple[str, str]] = set()
+        self._is_leaving = False
 
     def line(self, event: Event) -> str | None:
         """The line that tells the event; None when there is nothing to show.
@@ -152,7 +154,7 @@ class Narrator:
 
     def own_message(self, text: str) -> str:
         """The line that shows what the node's own user said."""
-        return f"[{_shown_name(self._own_name)}] {visible(text)}"
+        return f"[{_shown_name(self._own_name)}] {_said(text)}"
 
     def label(self, peer: Peer) -> str:
         """What to call a peer: its name, and where it is when that is needed.
@@ -203,7 +205,7 @@ class Narrator:
     def _line(self, event: Event) -> str | None:
         match event:
             case ChatReceived(peer=peer, text=text):
-                return f"[{self.label(peer)}] {visible(text)}"
+                return f"[{self.label(peer)}] {_said(text)}"
             case NodeStarted(name=name, port=port):
                 self._own_name = name
                 where = f" listening on port {port}" if port else " listening"
@@ -273,6 +275,11 @@ class Narrator:
                 return None
 
     def _disconnected(self, peer: Peer, reason: CloseReason) -> str | None:
+        if reason is CloseReason.STOPPED:
+            # It is this node that goes, not its peers: one line for all of them.
+            told, self._is_leaving = self._is_leaving, True
+            name = _shown_name(self._own_name)
+            return None if told else f"[SYSTEM] Node {name} is leaving the mesh"
         if _key(peer) in self._reaped and reason is CloseReason.TIMEOUT:
             return None
         text = f"[NETWORK] Peer {self.label(peer)} disconnected"
@@ -359,6 +366,11 @@ def _escape(char: str) -> str:
     if code < 0x10000:
         return f"\\u{code:04x}"
     return f"\\U{code:08x}"
+
+
+def _said(text: str) -> str:
+    """What somebody said, with a tab as spaces: people and programs indent."""
+    return visible(text.replace("\t", _TAB))
 
 
 def _shown_name(name: str) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from meshproto._process import (
@@ -31,6 +35,11 @@ class Options(MeshOptions):
         "twistd -n --pidfile= meshnode --port 8002 --bootstrap localhost:8001",
         "twistd meshnode --listen systemd:domain=INET6:name=mesh",
     )
+    statuses = (
+        "1  the node could not listen",
+        "2  an argument is bad",
+        "A node in the foreground that a signal ends dies of that signal.",
+    )
 
 
 class StartFailed(Exception):
@@ -42,7 +51,12 @@ class DaemonService(MeshService):
 
     ``daemonizes`` says that the process leaves its terminal before the service
     starts.
+
+    From its start on SIGINT, SIGTERM and SIGHUP stop the reactor, unless the
+    process was started with them ignored.
     """
+
+    _log = Logger()
 
     def __init__(
         self, node: MeshNode, reactor: Any, *, debug: bool, daemonizes: bool
@@ -62,6 +76,7 @@ class DaemonService(MeshService):
         a fork for an exception that it can show.  When it fails later, the
         reactor is stopped, and the process ends with status 1.
         """
+        self._handle_signals()
         self._is_starting = True
         super().startService()
         self.when_started().addErrback(self._cannot_work)
@@ -70,6 +85,29 @@ class DaemonService(MeshService):
             if self._daemonizes:
                 raise StartFailed(self._problem)
             exit_with(EXIT_FAILED, Options.command, self._problem)
+
+    def _handle_signals(self) -> None:
+        # The reactor takes over the first two only when it runs, which is after
+        # the log says that the node listens, and it never looks at the third.
+        # A process that ignores one of them, as under nohup, goes on doing so.
+        for name, default, handler in (
+            ("SIGINT", signal.default_int_handler, self._reactor.sigInt),
+            ("SIGTERM", signal.SIG_DFL, self._reactor.sigTerm),
+            ("SIGHUP", signal.SIG_DFL, self._hung_up),
+        ):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) == default:
+                signal.signal(number, handler)
+
+    def _hung_up(self, number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        self._reactor.callFromThread(self._end_by, number)
+
+    def _end_by(self, number: int) -> None:
+        self._log.info("Received SIGHUP, shutting down.")
+        atexit.register(_die_of, number)
+        with suppress(ReactorNotRunning):
+            self._reactor.stop()
 
     def _cannot_work(self, failure: Failure) -> None:
         self._problem = start_problem(self._config, failure.value)
@@ -110,7 +148,19 @@ def _daemonizes(options: MeshOptions) -> bool:
 
 
 def _end_with_failure() -> None:
+    _flush()
+    os._exit(EXIT_FAILED)
+
+
+def _die_of(number: int) -> None:
+    """Let whoever waits for the process see what ended it."""
+    _flush()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
-            stream.flush()
-    os._exit(EXIT_FAILED)
+            with suppress(OSError, ValueError):
+                stream.flush()

@@ -88,6 +88,8 @@ class MeshOptions(usage.Options):
     command: ClassVar[str] = "meshnode"
     #: Shown below the list of options.
     examples: ClassVar[tuple[str, ...]] = ()
+    #: Shown below the examples: what each exit status means.
+    statuses: ClassVar[tuple[str, ...]] = ()
 
     longdesc = ""
     config: NodeConfig
@@ -180,6 +182,8 @@ class MeshOptions(usage.Options):
         sys.stdout.write(f"{self}\n")
         raise SystemExit(0)
 
+    opt_h = opt_help
+
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Read the arguments, by default those of the process.
 
@@ -262,10 +266,14 @@ class MeshOptions(usage.Options):
         return _option(setting)
 
     def getUsage(self, width: int | None = None) -> str:
-        """The list of options, and the examples."""
+        """The list of options, the examples, and the meaning of the exit status."""
         text: str = super().getUsage(width=width)
-        if self.examples:
-            text += "\nExamples:\n" + "".join(f"  {each}\n" for each in self.examples)
+        for title, lines in (
+            ("Examples", self.examples),
+            ("Exit status", self.statuses),
+        ):
+            if lines:
+                text += f"\n{title}:\n" + "".join(f"  {each}\n" for each in lines)
         return text
 
     def _options_first(self, arguments: list[str]) -> list[str]:
@@ -325,7 +333,30 @@ class PromptOptions(MeshOptions):
         "meshproto 8001 --name alice",
         "meshproto 8002 localhost:8001 --name bob",
         "echo 'backup done' | meshproto 0 localhost:8001 --name cron",
+        "meshproto 8001 --stay </dev/null",
     )
+    statuses = (
+        "0  the user left, or the input ended and every line of it was handed",
+        "   to at least one peer",
+        "1  the node could not listen, or a line of piped input reached nobody",
+        "   or was a command that failed",
+        "2  an argument is bad, or there is no input",
+    )
+
+    optFlags: ClassVar[Sequence[Sequence[Any]]] = [
+        [
+            "stay",
+            None,
+            "Stay in the mesh after piped input has ended, until a signal",
+        ],
+    ]
+
+    @property
+    def place(self) -> str:
+        """The option that says where the node is to listen, with its value."""
+        if self.config.listen is not None:
+            return f"--listen {self.config.listen}"
+        return f"--port {self.config.port}"
 
     def parseArgs(self, *arguments: str) -> None:
         """``PORT`` unless an option says where to listen, then addresses."""

@@ -8,6 +8,7 @@ Most are trial test cases, which both runners take.  What only pytest can run
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -17,3 +18,11 @@ settings.register_profile(
     "meshproto", deadline=None, derandomize=bool(os.environ.get("CI"))
 )
 settings.load_profile("meshproto")
+
+# A child inherits that a signal is ignored, as under nohup or in the background
+# of a shell, and there is a handler only until the child begins.  So these
+# signals still do nothing here, and everything in the programs that are tested.
+for _name in ("SIGINT", "SIGHUP"):
+    _number = getattr(signal, _name, None)
+    if _number is not None and signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda number, frame: None)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tests.daemons import PATIENCE, Daemon, Fleet, Wire, free_ports
-from tests.terminals import Terminal, meshproto
+from tests.terminals import COLUMNS, Terminal, meshproto
 
 KiB = 1024
 MiB = 1024 * KiB
@@ -110,9 +110,9 @@ class Stage(Fleet):
         self._stack.callback(honest.close)
         return honest
 
-    def terminal(self, *arguments: str) -> Terminal:
+    def terminal(self, *arguments: str, **variables: str) -> Terminal:
         """A prompt at a terminal."""
-        terminal = Terminal(meshproto(*arguments))
+        terminal = Terminal(meshproto(*arguments), COLUMNS, **variables)
         self._stack.callback(terminal.close)
         return terminal
 

@@ -971,9 +971,10 @@ _ROW = re.compile(r"\[\d\d:\d\d:\d\d\] \[([^]]*)\] ?(.*)")
 def terminal_attack(stage: Stage, *, rounds: int) -> Outcome:
     """What peers are called and say reaches a prompt at a terminal.
 
-    Bob, who is honest, says something after everything that was said.
+    Bob, who is honest, says something after everything that was said.  The
+    prompt has no colours of its own, so that those of an attacker show.
     """
-    terminal = stage.terminal("0", "--name", "alice")
+    terminal = stage.terminal("0", "--name", "alice", NO_COLOR="1")
 
     def until(condition: Callable[[], object], what: str) -> None:
         wait_until(condition, what, [terminal])
@@ -1024,7 +1025,7 @@ def terminal_attack(stage: Stage, *, rounds: int) -> Outcome:
             "honest rows lost": marks - len(said),
             "honest rows in order": said == [f"mark {n + 1}" for n in range(marks)],
             "title": terminal.screen.title + terminal.screen.icon_name,
-            "coloured cells": _coloured(terminal),
+            "coloured rows": len(terminal.coloured),
             "sequences let through": sum(each in terminal.raw for each in _FORBIDDEN),
             "bad names let in": len(set(let_in) & set(_BAD_NAMES)),
             "other names let in": len(set(let_in) & set(_NAMES)),
@@ -1050,15 +1051,3 @@ def _is_forged(row: str) -> bool:
     """Whether a line that a peer made up stands where one of the program's would."""
     found = _ROW.match(row)
     return "forged" in row and found is not None and found[1] != "evil"
-
-
-def _coloured(terminal: Terminal) -> int:
-    """How many cells are not plain, those above the screen too."""
-    screen = terminal.screen
-    rows = [*screen.history.top, *screen.buffer.values()]
-    plain = screen.default_char
-    return sum(
-        cell._replace(data=plain.data) != plain
-        for row in rows
-        for cell in tuple(row.values())
-    )

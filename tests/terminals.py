@@ -15,6 +15,7 @@ import termios
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import IO
 
 import pyte
 
@@ -29,7 +30,9 @@ def environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PROMPT_TOOLKIT", "COV", "LINES", "COLUMNS"))
+        if not name.startswith(
+            ("PROMPT_TOOLKIT", "COV", "LINES", "COLUMNS", "NO_COLOR")
+        )
     }
     paths = [str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]
     return {
@@ -38,6 +41,8 @@ def environment() -> dict[str, str]:
         "TERM": "xterm-256color",
         "LC_ALL": "C.UTF-8",
         "PYTHONWARNINGS": "",
+        # No folder: what is typed in a test goes into nobody's history.
+        "XDG_STATE_HOME": os.devnull,
     }
 
 
@@ -99,6 +104,21 @@ class Terminal:
         return above + [row.rstrip() for row in self.screen.display]
 
     @property
+    def coloured(self) -> list[tuple[str, str]]:
+        """Each row with what is not plain in it, rows scrolled off included."""
+        rows = [*self.screen.history.top, *self.screen.buffer.values()]
+        plain = self.screen.default_char
+        found = []
+        for row in rows:
+            cells = [row[column] for column in range(self.columns)]
+            special = "".join(
+                cell.data for cell in cells if cell._replace(data=plain.data) != plain
+            )
+            if special:
+                found.append(("".join(cell.data for cell in cells).rstrip(), special))
+        return found
+
+    @property
     def typed(self) -> str:
         """The line that is being typed, the prompt included."""
         return self.screen.display[self.screen.cursor.y].rstrip()
@@ -155,14 +175,16 @@ def wait_until(
 
 
 class Piped:
-    """A program with a pipe to read from and a file to write to."""
+    """A program with a pipe, or a file, to read from and a file to write to."""
 
-    def __init__(self, command: Sequence[str], output: str) -> None:
+    def __init__(
+        self, command: Sequence[str], output: str, stdin: IO[bytes] | None = None
+    ) -> None:
         self.output = Path(output)
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE,
+                stdin=subprocess.PIPE if stdin is None else stdin,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=environment(),
@@ -190,7 +212,8 @@ class Piped:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.end_input()
+        if self.process.stdin is not None:
+            self.end_input()
         self.process.wait()
 
 

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from meshproto._chat import COMMANDS, Chat, completions
 from meshproto._pipes import LineSplitter, PipeReader, PipeWriter
-from meshproto._terminal import is_usable
+from meshproto._terminal import coloured, is_usable, wants_colours
 from meshproto.errors import ConfigError, DialFailed, LocalProtocolError, NotRunning
 from meshproto.events import (
     BootstrapSucceeded,
@@ -28,6 +28,7 @@ from meshproto.events import (
     PeerConnected,
     PingSent,
 )
+from meshproto.render import TAGS
 from tests.fakes import FakeMesh, known, peer
 
 BOB = peer()
@@ -74,31 +75,67 @@ class TalkTests(ChatCase):
         self.assertEqual(self.mesh.said, ["hello"])
 
     def test_nobody(self) -> None:
-        """Who is alone is told so."""
-        self.assertEqual(
-            self.answer("hello"),
-            [
-                "[12:00:00] [alice] hello",
-                "[12:00:00] [SYSTEM] No peers connected: message not delivered",
-            ],
-        )
+        """Who is alone is told so, and which text it was."""
+        for text, quoted in (
+            ("hello", "hello"),
+            ("x" * 40, "x" * 40),
+            ("x" * 41, "x" * 40 + "..."),
+            ("a\x1b\tb", "a\\x1b\\x09b"),
+        ):
+            self.assertEqual(
+                self.answer(text)[1:],
+                [
+                    f'[12:00:00] [SYSTEM] No peers connected: "{quoted}" '
+                    "was not delivered"
+                ],
+            )
+
+    def test_counts(self) -> None:
+        """What was to be said, and what of it no peer was handed."""
+
+        def counts() -> tuple[int, int, int]:
+            return self.chat.said, self.chat.unheard, self.chat.failed
+
+        for line in ("", "/peers", "/help"):
+            self.answer(line)
+        self.assertEqual(counts(), (0, 0, 0))
+        self.answer("to nobody")
+        self.assertEqual(counts(), (1, 1, 0))
+        self.join(BOB)
+        self.answer("to bob")
+        self.answer("//to bob")
+        self.assertEqual(counts(), (3, 1, 0))
+        self.mesh.refusal = LocalProtocolError("a chat message is too long")
+        self.answer("too long")
+        self.assertEqual(counts(), (4, 2, 0))
+        for line in ("too late", "//too late", "", "/quit"):
+            self.chat.give_up(line)
+        self.assertEqual(counts(), (6, 4, 0))
 
     def test_text_arrives_as_it_was_typed(self) -> None:
         """Spaces included, and what only looks like a command."""
         self.join(BOB)
-        for line in (
-            "  two  spaces ",
-            "PING",
-            "PEERS:x",
-            "/unknown command",
-            "/",
-            "/peersfoo",
-            "/Peers",
-            " /quit",
-            "//peers",
-        ):
+        for line in ("  two  spaces ", "PING", "PEERS:x", " /quit", "a /b"):
             self.assertEqual(self.answer(line), [f"[12:00:00] [alice] {line}"])
             self.assertEqual(self.mesh.said[-1], line)
+
+    def test_two_slashes(self) -> None:
+        """One is taken off, and the rest is said."""
+        self.join(BOB)
+        for line, said in (
+            ("//peers", "/peers"),
+            ("//shrug  twice", "/shrug  twice"),
+            ("///", "//"),
+            ("//", "/"),
+        ):
+            self.assertEqual(self.answer(line), [f"[12:00:00] [alice] {said}"])
+            self.assertEqual(self.mesh.said[-1], said)
+
+    def test_tab(self) -> None:
+        """It goes out as it is, and is shown as spaces."""
+        self.join(BOB)
+        self.assertEqual(self.answer("a\tb"), ["[12:00:00] [alice] a    b"])
+        self.assertEqual(self.mesh.said, ["a\tb"])
 
     def test_blank_lines(self) -> None:
         """Nothing to say, nothing said."""
@@ -159,6 +196,49 @@ class CommandTests(ChatCase):
         self.assertFalse(self.chat.handle("/quit  "))
         self.assertEqual(self.mesh.said, [])
 
+    def test_unknown(self) -> None:
+        """It is said to nobody; a command that is near is named."""
+        self.join(BOB)
+        for line, command, hint in (
+            ("/peer", "/peer", "did you mean /peers?"),
+            ("/Peers", "/Peers", "did you mean /peers?"),
+            ("/conect localhost:1", "/conect", "did you mean /connect?"),
+            ("/exit", "/exit", "did you mean /quit?"),
+            ("/nick x", "/nick", "/help shows the commands."),
+            ("/msg charlie hi", "/msg", "/help shows the commands."),
+            ("/", "/", "/help shows the commands."),
+            ("/\x1b[2J", "/\\x1b[2J", "/help shows the commands."),
+            ("/" + "x" * 40, "/" + "x" * 39 + "...", "/help shows the commands."),
+        ):
+            self.assertEqual(
+                self.answer(line),
+                [
+                    f"[12:00:00] [ERROR] Unknown command {command}: {hint} "
+                    "To say it, begin with //"
+                ],
+            )
+        self.assertEqual((self.mesh.said, self.mesh.calls), ([], []))
+        self.assertEqual((self.chat.failed, self.chat.said), (9, 0))
+
+    def test_failures_are_counted(self) -> None:
+        """Every command that could not be carried out, once."""
+        self.answer("/connect localhost:8003")
+        self.assertEqual(self.chat.failed, 0)
+        self.mesh.dialling.errback(DialFailed(EIGHT, "refused"))
+        self.assertEqual(self.chat.failed, 1)
+        self.answer("/connect nowhere")
+        self.answer("/connect")
+        self.assertEqual(self.chat.failed, 3)
+        self.mesh.dialling = fail(ConfigError("bootstrap", "odd"))
+        self.answer("/connect bogus:a:b")
+        self.assertEqual(self.chat.failed, 4)
+        self.mesh.dialling = fail(NotRunning("the node is stopped"))
+        self.answer("/connect localhost:8003")
+        self.assertEqual(self.chat.failed, 4)
+        self.mesh.refusal = NotRunning("the node is stopped")
+        self.answer("/discover")
+        self.assertEqual((self.chat.failed, self.chat.said), (5, 0))
+
     def test_wrong_arguments(self) -> None:
         """How the command is meant to be used; nothing is said or done."""
         for line, usage in (
@@ -178,6 +258,7 @@ class CommandTests(ChatCase):
         for command in COMMANDS:
             self.assertIn(command, text)
         self.assertIn("every peer", text)
+        self.assertIn("//help says /help", text)
 
     def test_peers(self) -> None:
         """The table, by the node's clock."""
@@ -334,8 +415,10 @@ class JoinedTests(ChatCase):
 class CompletionTests(SynchronousTestCase):
     """What Tab offers."""
 
-    def offered(self, text: str, *addresses: str) -> list[str]:
-        return list(completions(text, lambda: addresses))
+    def offered(
+        self, text: str, *addresses: str, names: Sequence[str] = ()
+    ) -> list[str]:
+        return list(completions(text, lambda: addresses, lambda: names))
 
     def test_commands(self) -> None:
         """Commands by their beginning; what takes an argument gets its space."""
@@ -345,10 +428,31 @@ class CompletionTests(SynchronousTestCase):
         self.assertEqual(len(self.offered("/")), len(COMMANDS))
         self.assertEqual(self.offered("/x"), [])
 
-    def test_talk(self) -> None:
-        """Talk is not completed."""
-        for text in ("", "he", " /pe", "/peers x", "x /pe"):
-            self.assertEqual(self.offered(text), [])
+    def test_no_completion(self) -> None:
+        """Where nothing is known that fits, nothing is offered."""
+        for text in ("", "he", " /pe", "/peers x", "x /pe", "//pe", "/peers b"):
+            self.assertEqual(self.offered(text, names=["bob"]), [])
+
+    def test_names(self) -> None:
+        """A peer's name; at the start of a line it is spoken to."""
+        names = ["bob", "Bobby", "carol", "bob", "/x"]
+        for text, offered in (
+            ("c", ["carol: "]),
+            ("carol", ["carol: "]),
+            ("tell c", ["tell carol"]),
+            ("//tell  c", ["//tell  carol"]),
+            ("b", ["Bobby: ", "bob: "]),
+            ("BOB", ["Bobby: ", "bob: "]),
+            ("hi b", ["hi Bobby", "hi bob"]),
+            ("hi ", []),
+            ("", []),
+        ):
+            self.assertEqual(self.offered(text, names=names), offered, text)
+
+    def test_hostile_names(self) -> None:
+        """What could bring something unseen into the line is not offered."""
+        names = ["b\x1b[2J", "b\u202eob", "b\tob", "b\u200b"]
+        self.assertEqual(self.offered("b", names=names), [])
 
     def test_addresses(self) -> None:
         """What is known can be connected to."""
@@ -377,6 +481,53 @@ class UsableTests(SynchronousTestCase):
             self.assertFalse(is_usable(stdin, stdout))
         self.patch(os, "environ", {"TERM": "dumb"})
         self.assertFalse(is_usable(yes, yes))
+
+
+class ColourTests(SynchronousTestCase):
+    """What gets a colour, and which."""
+
+    def colour(self, name: str) -> str:
+        shown = coloured(f"[12:00:00] [{name}] text [x]")
+        before, start, rest = shown.partition("\x1b[")
+        colour, _, rest = rest.partition("m")
+        self.assertEqual((before, start), ("[12:00:00] ", "\x1b["))
+        self.assertEqual(rest, f"[{name}]\x1b[0m text [x]")
+        return colour
+
+    def test_words_of_ours(self) -> None:
+        """One colour for all, another for errors."""
+        self.assertEqual({self.colour(tag) for tag in TAGS - {"ERROR"}}, {"36"})
+        self.assertEqual(self.colour("ERROR"), "31")
+
+    def test_names(self) -> None:
+        """Each has its own, always the same, and none of ours."""
+        names = [f"peer-{number}" for number in range(200)]
+        colours = [self.colour(name) for name in names]
+        self.assertEqual(colours, [self.colour(name) for name in names])
+        self.assertGreater(len(set(colours)), 4)
+        self.assertFalse(set(colours) & {"31", "36"})
+        self.assertEqual(self.colour("bob"), "32")
+        self.colour("SYSTEM@127.0.0.1")
+        self.colour("m\u00fcller \U0001f98a")
+
+    def test_plain(self) -> None:
+        """A line of a table, and one whose head a narrow terminal breaks."""
+        for text in (
+            "Commands:",
+            "  bob  ID peer-8002",
+            "[bob] hi",
+            "[12:00:00] text [bob]",
+            "[12:00:00] [a very\n  long name] text",
+            "x[12:00:00] [bob] hi",
+        ):
+            self.assertEqual(coloured(text), text)
+
+    def test_wanted(self) -> None:
+        """Unless the user wants none, by any value that is not empty."""
+        self.assertTrue(wants_colours({}))
+        self.assertTrue(wants_colours({"NO_COLOR": ""}))
+        for value in ("1", "0", "no"):
+            self.assertFalse(wants_colours({"NO_COLOR": value}))
 
 
 class SplitterTests(SynchronousTestCase):
@@ -415,6 +566,26 @@ class SplitterTests(SynchronousTestCase):
                     ["x" * kept, "y"],
                 )
             self.assertEqual(self.split(b"x" * length, max_line=5), ["x" * kept])
+
+    def test_lines_about_as_long_as_allowed(self) -> None:
+        """A line within the limit is whole, a longer one is too long."""
+        for text, kept in (
+            (b"xxxx", "xxxx"),
+            (b"xxxxx", "xxxxx"),
+            (b"xxxxxx", "xxxxxx"),
+            (b"xxxxx\r", "xxxxx\r"),
+            (b"xxxxx\ry", "xxxxx\r"),
+            (b"xxxxx\r\r\r", "xxxxx\r"),
+            (b"xxxxxx\r", "xxxxxx"),
+        ):
+            for end in (b"\n", b"\r\n"):
+                if end == b"\n" and text.endswith(b"\r"):
+                    continue  # That is the other end.
+                data = text + end + b"y\n"
+                for chunks in ([data], [bytes([byte]) for byte in data]):
+                    self.assertEqual(
+                        self.split(*chunks, max_line=5), [kept, "y"], chunks
+                    )
 
     def test_memory(self) -> None:
         """A line without an end is not kept."""

@@ -298,7 +298,7 @@ class TerminalTests(HostileTestCase):
             "rows changed",
             "rows forged",
             "honest rows lost",
-            "coloured cells",
+            "coloured rows",
             "sequences let through",
             "bad names let in",
         ):

@@ -49,6 +49,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "render",
         "cli",
         "_chat",
+        "_history",
         "_pipes",
         "_process",
         "_quiet",
@@ -88,7 +89,7 @@ OUTSIDE = {
 PROMPT_LIBRARY = ("_terminal", "prompt_toolkit")
 
 #: Where bytes are at home: the codec, the connections, standard input and output.
-BYTES = {"wire", *FLOORS[3], "cli", "_pipes"}
+BYTES = {"wire", *FLOORS[3], "cli", "_history", "_pipes"}
 
 #: Clocks, randomness and the reactor belong to whoever starts the program.
 WORLD = (

@@ -282,7 +282,7 @@ class TableTests(SynchronousTestCase):
             for name in names(row[0])
         }
         there = {f"--{name.rstrip('=')}" for name in PromptOptions().longOpt}
-        self.assertEqual(shown - {"-p", "-b"}, there)
+        self.assertEqual(shown - {"-p", "-b", "-h"}, there)
 
     def test_commands(self) -> None:
         """Each command of the prompt stands there, and no other."""

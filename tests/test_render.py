@@ -226,7 +226,7 @@ class LineTests(SynchronousTestCase):
 
     def test_every_reason_of_an_end(self) -> None:
         """A peer that leaves of itself needs no reason; all others have one."""
-        for reason in CloseReason:
+        for reason in set(CloseReason) - {CloseReason.STOPPED}:
             narrator = Narrator("alice")
             narrator.line(connected(BOB))
             said = "" if reason is CloseReason.CLOSED_BY_PEER else f" ({reason.value})"
@@ -234,6 +234,24 @@ class LineTests(SynchronousTestCase):
                 narrator.line(gone(BOB, reason)),
                 f"[NETWORK] Peer bob disconnected{said}",
             )
+
+    def test_leaving(self) -> None:
+        """One line for all links that end because this node stops."""
+        narrator = Narrator("alice")
+        for who in (BOB, CHARLIE, DAVE):
+            narrator.line(connected(who))
+        self.assertEqual(
+            [
+                narrator.line(gone(BOB)),
+                narrator.line(gone(CHARLIE, CloseReason.STOPPED)),
+                narrator.line(gone(DAVE, CloseReason.STOPPED)),
+            ],
+            [
+                "[NETWORK] Peer bob disconnected",
+                "[SYSTEM] Node alice is leaving the mesh",
+                None,
+            ],
+        )
 
     def test_reaped_peer_comes_back(self) -> None:
         """Only the one disconnection that belongs to the reaping is silent."""
@@ -368,6 +386,12 @@ class LabelTests(SynchronousTestCase):
         two = peer("x\\x5b", "10.0.0.8", 8002)
         self.join(one, two)
         self.assertNotEqual(self.said(one), self.said(two))
+
+    def test_tab(self) -> None:
+        """Four spaces in what is said, and spelled out in a name."""
+        narrator = Narrator("a\tb")
+        self.assertEqual(narrator.own_message("x\ty\x1b"), "[a\\x09b] x    y\\x1b")
+        self.assertEqual(narrator.line(chat(peer("b\tob"), "\tx")), "[b\\x09ob]     x")
 
     def test_brackets_in_a_message_stay(self) -> None:
         """Only the first bracket of a line counts, and that is ours."""

@@ -6,6 +6,7 @@ import atexit
 import io
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -15,9 +16,9 @@ from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.usage import Options as ParentOptions
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -153,12 +154,35 @@ class ProblemTests(SynchronousTestCase):
             )
 
 
+class SignalledReactor(MemoryReactorClock):
+    """A reactor of memory that can be told to stop by a signal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received: list[int] = []
+
+    def sigInt(self, number: int, frame: object = None) -> None:
+        self.received.append(number)
+
+    sigTerm = sigInt
+
+    def callFromThread(self, call: Any, *arguments: Any) -> None:
+        self.callLater(0, call, *arguments)
+
+
 class DaemonServiceTests(SynchronousTestCase):
     """A daemon that cannot listen does not live on."""
 
     def setUp(self) -> None:
         self.mesh = FakeMesh()
-        self.reactor = MemoryReactorClock()
+        self.reactor = SignalledReactor()
+        self.handlers: dict[int, Any] = {
+            signal.SIGINT: signal.default_int_handler,
+            signal.SIGTERM: signal.SIG_DFL,
+            signal.SIGHUP: signal.SIG_DFL,
+        }
+        self.patch(signal, "getsignal", self.handlers.get)
+        self.patch(signal, "signal", self.handlers.__setitem__)
         self.patch(sys, "stderr", stderr := io.StringIO())
         self.stderr = stderr
 
@@ -206,6 +230,60 @@ class DaemonServiceTests(SynchronousTestCase):
         (last,) = registered
         last()
         self.assertEqual(ended, [1])
+
+    def test_signals(self) -> None:
+        """They are handled when the node starts, before the reactor runs."""
+        service = self.make()
+        self.mesh.starting = Deferred()
+        service.startService()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.handlers[number](number, None)
+        self.assertEqual(self.reactor.received, [signal.SIGINT, signal.SIGTERM])
+
+    def test_signals_that_are_ignored(self) -> None:
+        """They stay so, and so does what somebody else has put there."""
+        for handler in (signal.SIG_IGN, lambda number, frame: None):
+            for number in self.handlers:
+                self.handlers[number] = handler
+            self.make().startService()
+            self.assertEqual(set(self.handlers.values()), {handler})
+
+    def test_hangup(self) -> None:
+        """A line in the log, a clean end, and the status of the signal."""
+        registered: list[Any] = []
+        killed: list[Any] = []
+        self.patch(
+            atexit, "register", lambda call, *args: registered.append((call, args))
+        )
+        self.patch(os, "kill", lambda pid, number: killed.append((pid, number)))
+        self.reactor.hasStopped = False
+        self.make().startService()
+        self.handlers[signal.SIGHUP](signal.SIGHUP, None)
+        self.assertIs(self.handlers[signal.SIGHUP], signal.SIG_IGN)
+        self.assertFalse(self.reactor.hasStopped)
+        with capturedLogs() as events:
+            self.reactor.advance(0)
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            ["Received SIGHUP, shutting down."],
+        )
+        self.assertTrue(self.reactor.hasStopped)
+        ((last, arguments),) = registered
+        last(*arguments)
+        self.assertIs(self.handlers[signal.SIGHUP], signal.SIG_DFL)
+        self.assertEqual(killed, [(os.getpid(), signal.SIGHUP)])
+
+    def test_hangup_while_it_ends(self) -> None:
+        """A reactor that has been stopped is not stopped again."""
+
+        def refuse() -> None:
+            raise ReactorNotRunning
+
+        self.patch(atexit, "register", lambda *_: None)
+        self.reactor.stop = refuse  # type: ignore[method-assign]
+        self.make().startService()
+        self.handlers[signal.SIGHUP](signal.SIGHUP, None)
+        self.reactor.advance(0)
 
 
 class MakeServiceTests(SynchronousTestCase):
@@ -342,6 +420,13 @@ class CommandTests(SynchronousTestCase):
 
     def test_daemon(self) -> None:
         """It runs on beyond its terminal, logs, and ends when it is told to."""
+        self.check_daemon(signal.SIGTERM)
+
+    def test_hangup_of_a_daemon(self) -> None:
+        """The same signal as for a program at a terminal."""
+        self.check_daemon(signal.SIGHUP)
+
+    def check_daemon(self, number: signal.Signals) -> None:
         port = free_port()
         folder = Path(self.folder)
         command = twistd("--port", str(port), options=())
@@ -360,12 +445,72 @@ class CommandTests(SynchronousTestCase):
                     lambda: "[visitor] hello daemon" in log.read_text(),
                     "message in the log",
                 )
+                os.kill(pid, number)
+                wait_until(
+                    lambda: not (folder / "mesh.pid").exists(), "end of the daemon"
+                )
         finally:
-            os.kill(pid, 15)
-        wait_until(lambda: not (folder / "mesh.pid").exists(), "end of the daemon")
-        self.assertIn(
-            f"[SYSTEM] Node peer-{port} listening on port {port}", log.read_text()
+            if (folder / "mesh.pid").exists():
+                os.kill(pid, signal.SIGKILL)
+        text = log.read_text()
+        self.assertIn(f"[SYSTEM] Node peer-{port} listening on port {port}", text)
+        self.assertIn(f"[SYSTEM] Node peer-{port} is leaving the mesh", text)
+        self.assertIn(f"Received {number.name}, shutting down.", text)
+
+    def signalled(self, number: int, *options: str) -> int:
+        """Send a daemon a signal as soon as it says that it listens."""
+        command = twistd("--port", "0", options=("-n", *options))
+        command[command.index("--pidfile=")] = "--pidfile=mesh.pid"
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.folder,
+            env=environment(),
         )
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.shown = ""
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                self.shown += line
+                if "[SYSTEM] Node " in line and "listening" in line:
+                    process.send_signal(number)
+        return process.wait(PATIENCE)
+
+    def test_signals(self) -> None:
+        """However early one comes: a clean end, then the status of the signal."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for options in (*[()] * 4, ("--reactor", "asyncio")):
+                self.assertEqual(self.signalled(number, *options), -number, self.shown)
+                name = signal.Signals(number).name
+                self.assertIn(f"Received {name}, shutting down.", self.shown)
+                self.assertIn("Server Shut Down.", self.shown)
+                self.assertNotIn("Traceback", self.shown)
+                self.assertEqual(os.listdir(self.folder), [])
+
+    def test_hangup_that_is_ignored(self) -> None:
+        """As under nohup: it is no reason to end."""
+        process = subprocess.Popen(
+            ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *twistd("--port", "0")],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env=environment(),
+        )
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        assert process.stdout is not None
+        with process.stdout:
+            shown = iter(process.stdout.readline, "")
+            self.assertTrue(any("listening" in line for line in shown))
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGTERM)
+            rest = process.stdout.read()
+        self.assertEqual(process.wait(PATIENCE), -signal.SIGTERM)
+        self.assertNotIn("SIGHUP", rest)
 
     def test_systemd(self) -> None:
         """The unit's command takes the socket that systemd holds open."""

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import termios
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from meshproto._terminal import _PALETTE
 from tests.terminals import (
     PATIENCE,
     Piped,
@@ -37,15 +39,21 @@ class ProgramCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.terminals: list[Terminal] = []
 
-    def at_terminal(self, *arguments: str, columns: int = 100) -> Terminal:
-        terminal = Terminal(meshproto(*arguments), columns)
+    def at_terminal(
+        self, *arguments: str, columns: int = 100, **variables: str
+    ) -> Terminal:
+        terminal = Terminal(meshproto(*arguments), columns, **variables)
         self.addCleanup(terminal.close)
         self.terminals.append(terminal)
         return terminal
 
-    def started(self, name: str, *arguments: str, columns: int = 100) -> Terminal:
+    def started(
+        self, name: str, *arguments: str, columns: int = 100, **variables: str
+    ) -> Terminal:
         """A prompt whose node listens, and is dialled by nobody unasked."""
-        terminal = self.at_terminal("0", "--name", name, *arguments, columns=columns)
+        terminal = self.at_terminal(
+            "0", "--name", name, *arguments, columns=columns, **variables
+        )
         self.until(lambda: terminal.port and terminal.typed == ">", "prompt")
         return terminal
 
@@ -174,7 +182,91 @@ class ConversationTests(ProgramCase):
         alice.type(TAB)
         self.until(lambda: alice.typed == "> /peers", "first choice")
         alice.type(CTRL_C)
+        self.until(lambda: alice.typed == ">", "empty line")
+        alice.type(CTRL_C)
         self.ends(alice)
+
+    def test_names(self) -> None:
+        """Tab completes who is there, whatever the case."""
+        alice = self.started("alice")
+        self.visitor(alice, "Bob")
+        self.visitor(alice, "bert")
+        alice.type(f"bO{TAB}")
+        self.until(lambda: alice.typed == "> Bob:", "name that is spoken to")
+        alice.type(f"ask be{TAB}{ENTER}")
+        self.sees(alice, "[alice] Bob: ask bert")
+        alice.type(f"b{TAB}")
+        self.sees(alice, "bert:")
+        alice.type(f"{TAB}{TAB}{ENTER}")
+        self.sees(alice, "[alice] Bob: ")
+
+    def test_addresses(self) -> None:
+        """Tab completes what can be connected to, and not what is linked."""
+        alice, bob = self.started("alice"), self.started("bob")
+        other = free_port()
+        visitor = self.visitor(alice)
+        visitor.send(f"PEERS:127.0.0.1:{other},127.0.0.1:{bob.port}")
+        self.sees(bob, "Peer alice connected")
+        alice.type(f"/con{TAB}1{TAB}")
+        self.until(
+            lambda: alice.typed == f"> /connect 127.0.0.1:{other}", "known address"
+        )
+
+    def test_interrupted_line(self) -> None:
+        """Ctrl-C clears what is typed, and leaves an empty line."""
+        alice = self.started("alice")
+        alice.type(f"half a wo{CTRL_C}")
+        self.until(lambda: alice.typed == ">", "empty line")
+        alice.type(f"hello{ENTER}")
+        self.sees(alice, "[alice] hello")
+        for _ in range(2):
+            alice.type(UP)
+            self.until(lambda: alice.typed == "> hello", "line of the history")
+            alice.type(CTRL_C)
+            self.until(lambda: alice.typed == ">", "empty line")
+        alice.type(CTRL_C)
+        self.ends(alice)
+        self.assertNotIn("half a wo", "\n".join(alice.lines))
+
+    def test_interrupted_search(self) -> None:
+        """Ctrl-C ends a search in the history, not the program."""
+        alice = self.started("alice")
+        alice.type(f"hello{ENTER}")
+        self.sees(alice, "[alice] hello")
+        alice.type("\x12hel")
+        self.until(lambda: "hel" in alice.typed, "search")
+        alice.type(CTRL_C)
+        self.until(lambda: alice.typed == ">", "empty line")
+        alice.type(f"again{ENTER}")
+        self.sees(alice, "[alice] again")
+
+    def test_history_outlives_the_program(self) -> None:
+        """In a file that is the user's own; without it, nothing else is lost."""
+        folder = Path(self.mktemp()).absolute()
+        path = folder / "meshproto" / "history"
+        for said in ("first", "second"):
+            alice = self.started("alice", XDG_STATE_HOME=str(folder))
+            if said == "second":
+                alice.type(UP + UP)
+                self.until(lambda: alice.typed == "> first", "line of before")  # noqa: B023
+                alice.type(CTRL_C)
+            alice.type(f"{said}{ENTER}/quit{ENTER}")
+            self.ends(alice)
+        self.assertEqual(path.read_text(), "first\n/quit\nsecond\n/quit\n")
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
+
+    def test_colours(self) -> None:
+        """The head of a line has them, unless the user wants none."""
+        for no_color, coloured in (("", True), ("1", False)):
+            alice = self.started("alice", NO_COLOR=no_color)
+            visitor = self.visitor(alice)
+            visitor.send("hello")
+            self.sees(alice, "[visitor] hello")
+            alice.type(f"/connect nowhere{ENTER}")
+            self.sees(alice, "[ERROR]")
+            heads = {head for _, head in alice.coloured if head not in ("", ">")}
+            expected = {"[SYSTEM]", "[NETWORK]", "[visitor]", "[ERROR]"}
+            self.assertEqual(heads, expected if coloured else set())
 
     def test_commands(self) -> None:
         """Each command shows what it did."""
@@ -259,6 +351,32 @@ class HostilePeerTests(ProgramCase):
         self.assertEqual(alice.lines[0][11:], "[SYSTEM] Node alice listening on "
                          f"port {alice.port}")  # fmt: skip
 
+    def test_colours(self) -> None:
+        """Only the head of a line has any, and its colour is ours."""
+        alice = self.started("alice", columns=300)
+        tricks = (
+            "\x1b[31mred",
+            "\x9b31mred",
+            "[00:00:00] [SYSTEM] red",
+            "\r[00:00:00] [ERROR] red",
+            "[31m[visitor]\x1b[0m",
+        )
+        for name in ("visitor", "ERROR", "[31mred", "m][31m"):
+            visitor = Visitor(alice.port, name)
+            self.addCleanup(visitor.close)
+            for trick in tricks:
+                visitor.send(trick)
+            visitor.send("done")
+        self.until(lambda: sum("done" in line for line in alice.lines) == 4, "talk")
+        heads = re.compile(r"\[\d\d:\d\d:\d\d\] (\[[^]]*\])")
+        self.assertGreater(len(alice.coloured), 20)
+        for row, special in alice.coloured:
+            head = heads.match(row)
+            self.assertEqual(special, head[1] if head else "", row)
+        codes = set(re.findall(rb"\x1b\[([0-9;]*)m", alice.raw))
+        ours = {b"", b"0", b"31", b"36", *(each.encode() for each in _PALETTE)}
+        self.assertLessEqual(codes, ours)
+
     def test_message_as_long_as_the_terminal_is_wide(self) -> None:
         """The next row does not look like a line of the program."""
         alice = self.started("alice", columns=60)
@@ -309,8 +427,21 @@ class LeavingTests(ProgramCase):
         self.check(lambda alice: alice.type(CTRL_D))
 
     def test_ctrl_c(self) -> None:
-        """The key, with a line half typed."""
-        self.check(lambda alice: alice.type(f"half a wo{CTRL_C}"))
+        """The key, on an empty line."""
+        self.check(lambda alice: alice.type(CTRL_C))
+        self.check(lambda alice: alice.type(f"half a wo{CTRL_C}{CTRL_C}"))
+
+    def test_peers_do_not_leave(self) -> None:
+        """Whoever leaves tells so once, and not that all peers go."""
+        alice = self.started("alice")
+        for name in ("bob", "carol"):
+            self.visitor(alice, name)
+        alice.type(f"/quit{ENTER}")
+        self.ends(alice)
+        self.sees(alice, "[SYSTEM] Node alice is leaving the mesh")
+        text = "\n".join(alice.lines)
+        self.assertEqual(text.count("is leaving the mesh"), 1)
+        self.assertNotIn("disconnected", text)
 
     def test_signals(self) -> None:
         """From elsewhere."""
@@ -404,8 +535,90 @@ class PipeTests(ProgramCase):
             meshproto("0", f"localhost:{free_port()}", "--connection-timeout", "0.5"),
             b"hello\n",
         )
+        self.assertEqual(
+            (ended.returncode, ended.stderr),
+            (1, b"meshproto: 1 of 1 lines reached nobody\n"),
+        )
+        self.assertIn(b'No peers connected: "hello" was not delivered', ended.stdout)
+
+    def test_what_goes_wrong_is_counted(self) -> None:
+        """One line tells a script, and status 1."""
+        alice = self.piped("0", "--name", "alice")
+        for script, complaint in (
+            (f"one\n/connect localhost:{alice.port}\ntwo\n", "1 of 2 lines"),
+            ("one\ntwo\n", "2 of 2 lines"),
+        ):
+            ended = run(meshproto("0", "--name", "bob"), script.encode())
+            self.assertEqual(
+                (ended.returncode, ended.stderr.decode()),
+                (1, f"meshproto: {complaint} reached nobody\n"),
+            )
+        self.sees(alice, "[bob] two")
+        for script, commands in (
+            ("/msg bob hi\n", "1 command"),
+            (f"/peer\n/connect localhost:{free_port()}\n/peers\n", "2 commands"),
+        ):
+            ended = run(meshproto("0"), script.encode())
+            self.assertEqual(
+                (ended.returncode, ended.stderr.decode()),
+                (1, f"meshproto: {commands} failed\n"),
+            )
+
+    def test_two_slashes(self) -> None:
+        """What begins with one can be said."""
+        alice = self.piped("0", "--name", "alice")
+        ended = run(
+            meshproto("0", f"localhost:{alice.port}", "--name", "bob"),
+            b"//etc/hosts\tis broken\n",
+        )
         self.assertEqual((ended.returncode, ended.stderr), (0, b""))
-        self.assertIn(b"No peers connected: message not delivered", ended.stdout)
+        self.sees(alice, "[bob] /etc/hosts    is broken")
+
+    def test_no_input(self) -> None:
+        """Where nobody can have meant to say anything, one line and status 2."""
+        for source in ("</dev/null", "<&-"):
+            for where, place in (
+                ("8001", "--port 8001"),
+                ("--listen unix:x", "--listen unix:x"),
+            ):
+                ended = self.shell(f"$MESH {where} {source}")
+                self.assertEqual(
+                    (ended.returncode, ended.stdout, ended.stderr.decode()),
+                    (
+                        2,
+                        b"",
+                        "meshproto: there is no input: for a node without a prompt "
+                        "add --stay, or use twistd -n --pidfile= meshnode "
+                        f"{place}\n",
+                    ),
+                )
+
+    def test_stay(self) -> None:
+        """A node without input, or after it, runs on and shows what is said."""
+        text = Path(self.mktemp())
+        text.write_text("hello")
+        for source, said in ((os.devnull, False), (text, True)):
+            with open(source, "rb") as stdin:
+                alice = Piped(
+                    meshproto("0", "--stay", "--name", "alice"),
+                    self.mktemp(),
+                    stdin=stdin,
+                )
+            self.addCleanup(alice.close)
+            self.until(lambda: alice.port, "node that listens")  # noqa: B023
+            if said:
+                self.sees(alice, "[alice] hello")
+            visitor = self.visitor(alice)
+            visitor.send("is anybody there?")
+            self.sees(alice, "[visitor] is anybody there?")
+            alice.process.send_signal(signal.SIGTERM)
+            self.ends(alice, status=int(said))
+            self.sees(alice, "[SYSTEM] Node alice is leaving the mesh")
+
+    def test_quit_ends_the_stay(self) -> None:
+        """It is the user who says it."""
+        ended = run(meshproto("0", "--stay"), b"/quit\n")
+        self.assertEqual((ended.returncode, ended.stderr), (0, b""))
 
     def test_many_lines(self) -> None:
         """All arrive, once, in order, before the program ends."""
@@ -440,26 +653,29 @@ class PipeTests(ProgramCase):
             meshproto("0", f"localhost:{alice.port}", "--name", "bob"),
             b"x" * 1_000_000 + b"\nshort\n",
         )
-        self.assertEqual((ended.returncode, ended.stderr), (0, b""))
+        self.assertEqual(
+            (ended.returncode, ended.stderr),
+            (1, b"meshproto: 1 of 2 lines reached nobody\n"),
+        )
         errors = [line for line in ended.stdout.splitlines() if b"[ERROR]" in line]
         self.assertEqual(len(errors), 1)
         self.assertLess(len(errors[0]), 200)
         self.sees(alice, "[bob] short")
 
     def test_kinds_of_input(self) -> None:
-        """A file, a pipe, the null device, nothing at all."""
+        """A file, a pipe, empty ones."""
         name = self.mktemp()
-        Path(name).write_text("hello\n/help")
+        Path(name).write_text("/connect\n/help")
         for source, said in (
             (f"<{name}", True),
             (f"< <(cat {name})", True),
-            ("</dev/null", False),
-            ("<&-", False),
+            ("< <(true)", False),
+            (f"<{name}.empty", False),
         ):
-            ended = self.shell(f"$MESH 0 --name alice {source}")
-            self.assertEqual((ended.returncode, ended.stderr), (0, b""), source)
+            ended = self.shell(f": >{name}.empty; $MESH 0 --name alice {source}")
+            self.assertEqual(ended.returncode, int(said), source)
             self.assertIn(b"Node alice listening", ended.stdout)
-            self.assertEqual(b"[alice] hello" in ended.stdout, said, source)
+            self.assertEqual(b"Usage: /connect" in ended.stdout, said, source)
             self.assertEqual(b"Anything else" in ended.stdout, said, source)
 
     def test_kinds_of_output(self) -> None:
@@ -493,7 +709,7 @@ class PipeTests(ProgramCase):
 
     def test_no_room_for_the_output(self) -> None:
         """One line, status 1."""
-        ended = self.shell("$MESH 0 >/dev/full")
+        ended = self.shell("echo /help | $MESH 0 >/dev/full")
         self.assertEqual(
             (ended.returncode, ended.stderr),
             (
@@ -530,12 +746,25 @@ class PipeTests(ProgramCase):
             while visitor.socket.recv(1000):
                 pass
 
-    def test_one_signal_that_comes_twice(self) -> None:
-        """As ``timeout`` sends it: to the process, and to its group."""
-        alice = self.piped("0", "--name", "alice")
-        for _ in range(2):
-            alice.process.send_signal(signal.SIGTERM)
-        self.ends(alice)
+    def test_signals_close_together(self) -> None:
+        """They are one, up to the last moment of the process.
+
+        ``timeout`` sends its signal to the process, and to its group.
+        """
+        # Close together means here: on however slow a machine.
+        program = (
+            "import sys, meshproto.cli as cli\n"
+            "cli._ONE_SIGNAL = 1000.0\n"
+            "sys.exit(cli.main(['0']))\n"
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            alice = Piped([sys.executable, "-c", program], self.mktemp())
+            self.addCleanup(alice.close)
+            self.until(lambda: alice.port, "node that listens")  # noqa: B023
+            while alice.process.poll() is None:
+                alice.process.send_signal(number)
+            self.ends(alice)
+            self.assertNotIn("Traceback", "\n".join(alice.lines))
 
     def test_signal_while_waiting_for_a_mesh(self) -> None:
         """No wait holds up who wants to leave."""
@@ -545,7 +774,8 @@ class PipeTests(ProgramCase):
         early.type("hello\n")
         self.sees(early, "[BOOTSTRAP] Failed")
         early.process.terminate()
-        self.ends(early)
+        self.ends(early, status=1)
+        self.sees(early, "meshproto: 1 of 1 lines reached nobody")
 
     def test_second_interrupt(self) -> None:
         """A goodbye that takes too long can be cut short."""
@@ -583,7 +813,12 @@ class PipeTests(ProgramCase):
         begun = time.monotonic()
         self.until(lambda: time.monotonic() - begun > 0.5, "half a second")
         self.assertIsNone(sender.process.poll())
-        sender.process.send_signal(signal.SIGINT)
+
+        def has_ended() -> bool:
+            sender.process.send_signal(signal.SIGINT)
+            return sender.process.poll() is not None
+
+        self.until(has_ended, "end of the program")
         self.ends(sender, status=130)
         self.assertLess(time.monotonic() - begun, 3.0)
 
@@ -605,7 +840,7 @@ class PipeTests(ProgramCase):
             "status = cli.main(['0'])\n"
             "sys.exit(status or 'prompt_toolkit' in sys.modules)\n"
         )
-        ended = run([sys.executable, "-c", program], b"hello\n/peers\n")
+        ended = run([sys.executable, "-c", program], b"/help\n/peers\n")
         self.assertEqual((ended.returncode, ended.stderr), (0, b""))
 
     def test_bad_arguments(self) -> None:

@@ -11,6 +11,7 @@ from twisted.logger import Logger, LoggingFile
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto.config import DEFAULT_PORT, NodeConfig
+from meshproto.tap import Options
 from meshproto.usage import MeshOptions, PromptOptions, complain, program_version
 
 #: For both programs: the arguments, and words of the answer.
@@ -228,6 +229,24 @@ class GoodArgumentTests(SynchronousTestCase):
             self.parse(options, *arguments)
             self.assertEqual(bool(options["debug"]), debug)
 
+    def test_stay(self) -> None:
+        """A flag of the prompt only."""
+        for arguments, stay in ((["1"], False), (["1", "--stay"], True)):
+            options = PromptOptions()
+            self.parse(options, *arguments)
+            self.assertEqual(bool(options["stay"]), stay)
+        self.assertNotIn("stay", MeshOptions())
+
+    def test_place(self) -> None:
+        """Where the node listens, as both programs take it."""
+        for arguments, place in (
+            (["8005"], "--port 8005"),
+            (["--listen", "unix:/x"], "--listen unix:/x"),
+        ):
+            options = PromptOptions()
+            self.parse(options, *arguments)
+            self.assertEqual(options.place, place)
+
     def test_values_that_look_like_options(self) -> None:
         """What follows an option is its value, whatever it looks like."""
         self.assertEqual(self.parse(MeshOptions(), "--name", "--").name, "--")
@@ -272,11 +291,22 @@ class TextTests(SynchronousTestCase):
             self.assertIn(f"--{option}", shown)
         self.assertIn("(default 20)", shown)
         self.assertIn("\nExamples:\n  meshproto 8001 --name alice\n", shown)
+        self.assertIn("\nExit status:\n  0  ", shown)
+        self.assertEqual(self.shown(PromptOptions(), "-h"), shown)
+        self.assertEqual(self.shown(PromptOptions(), "8001", "-hp", "1"), shown)
+        self.assertIn("\n  -h, --help ", shown)
+
+    def test_help_of_the_daemon(self) -> None:
+        """The same, without what is for people."""
+        shown = self.shown(Options(), "--help")
+        self.assertEqual(self.shown(Options(), "-h"), shown)
+        self.assertIn("\nExit status:\n  1  ", shown)
+        self.assertNotIn("--stay", shown)
 
     def test_examples_are_right(self) -> None:
         """What the help shows can be typed."""
         for example in PromptOptions.examples:
-            command = example.rpartition("meshproto ")[2]
+            command = example.rpartition("meshproto ")[2].partition(" <")[0]
             PromptOptions().parseOptions(command.split())
 
     def test_complaint_when_logging_has_taken_stderr(self) -> None:
