@@ -7,9 +7,8 @@ told when all have heard of what it was told, and one that raises harms nobody.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from operator import length_hint
 from typing import Any, Final
 
@@ -19,10 +18,8 @@ from twisted.logger import Logger
 from meshproto.events import ChatReceived, ChatsReceived, Event, Peer, chat_draft
 from meshproto.interfaces import IPeerLink
 
-#: The clock is looked at after as many messages as the subscribers take in
-#: `_GLANCE` seconds, after `_LONGEST_STRIDE` at the latest.  Runs of so `_FEW`
-#: messages are told without a look.
-_GLANCE: Final = 0.000_1
+#: So many messages are told at most before the clock is looked at again; fewer
+#: where the subscribers are slow.  Runs of so `_FEW` are told without a look.
 _LONGEST_STRIDE: Final = 64
 _FEW: Final = 4
 
@@ -106,14 +103,15 @@ class Announcer:
                 self._untold.append(ChatsReceived(peer=peer, texts=texts))
             return ()
         draft, untold = chat_draft, self._untold
-        rest = iter(texts if self._hear_chat else ())
-        begin = 0
-        is_timed = self._hear_chat and len(texts) > _FEW
-        now = self._clock.seconds() if is_timed else 0.0
+        count = len(texts)
+        told = 0 if self._hear_chat else count
+        told_in_runs = 0
         self._telling = True
         try:
-            while True:
-                for text in islice(rest, self._stride if is_timed else None):
+            while told < count:
+                goal = min(told + self._stride, count)
+                rest = iter(texts[told:goal])
+                for text in rest:
                     event = draft()
                     event.peer = peer
                     event.text = text
@@ -125,38 +123,37 @@ class Announcer:
                         self._failed(tell, event)
                     if untold:
                         # Nothing that a text has caused is told before it.
-                        begin = self._tell_run(peer, texts, begin, rest)
+                        told = goal - length_hint(rest)
+                        told_in_runs = self._tell_run(peer, texts, told_in_runs, told)
                         self._tell_untold()
                     if not link.reading:
                         break
-                if not (is_timed and link.reading):
-                    break
-                before, now = now, self._clock.seconds()
-                self._adjust_stride(now - before)
-                if now >= link.turn_ends or not length_hint(rest):
+                told = goal - length_hint(rest)
+                if not link.reading or (count > _FEW and self._is_over(link)):
                     break
             if self._hear_runs:
-                self._tell_run(peer, texts, begin, rest)
+                self._tell_run(peer, texts, told_in_runs, told)
                 self._tell_untold()
         finally:
             self._telling = False
-        return tuple(rest)
+        return texts[told:]
 
-    def _adjust_stride(self, seconds: float) -> None:
-        """Note for how long the subscribers took what they were told at a stride.
+    def _is_over(self, link: IPeerLink) -> bool:
+        """Whether the turn of a link is, at the end of a stride.
 
-        The last stride of a run may be shorter: then the next one is, too.
+        A stride that went beyond it was too long for these subscribers.
         """
-        if seconds > _GLANCE:
-            self._stride = max(1, int(self._stride * _GLANCE / seconds))
-        elif self._stride < _LONGEST_STRIDE:
+        if self._clock.seconds() >= link.turn_ends:
+            self._stride = max(self._stride // 8, 1)
+            return True
+        if self._stride < _LONGEST_STRIDE:
             self._stride *= 2
+        return False
 
     def _tell_run(
-        self, peer: Peer, texts: tuple[str, ...], begin: int, rest: Iterator[str]
+        self, peer: Peer, texts: tuple[str, ...], begin: int, end: int
     ) -> int:
-        """Tell of the texts from ``begin`` to what is left; returns where that is."""
-        end = len(texts) - length_hint(rest)
+        """Tell of the texts between those two; returns where that ends."""
         if self._hear_runs and begin < end:
             self._tell(ChatsReceived(peer=peer, texts=texts[begin:end]))
         return end

@@ -149,7 +149,13 @@ class MeshProtocol(LineReceiver):
             return
         self.last_heard = now = self._clock.seconds()
         self._unread += data
-        self._take_turn(now)
+        if not self._busy:
+            self.turn_ends = now + TURN
+            self._busy = True
+            try:
+                self._read()
+            finally:
+                self._busy = False
 
     def lineReceived(self, line: bytes) -> None:
         """Decode a line and do what the session says about it."""
@@ -297,16 +303,6 @@ class MeshProtocol(LineReceiver):
             return self.codec.decode_greeting(line)
         return self.codec.decode_answer(line)
 
-    def _take_turn(self, now: float) -> None:
-        if self._busy:
-            return
-        self._busy = True
-        self.turn_ends = now + TURN
-        try:
-            self._read()
-        finally:
-            self._busy = False
-
     def _read(self) -> None:
         """Hand on what has arrived, until the link is paused, ends or has had
         its turn.
@@ -321,36 +317,43 @@ class MeshProtocol(LineReceiver):
                 if self.paused:
                     return
                 if not (self._heard or self._unread):
-                    break
-                if self._clock.seconds() >= self.turn_ends:
-                    self._let_others_have_a_turn()
+                    self._heard = None
                     return
-            self._heard = None
-            if not self._unread or not self._decode():
+                if self._has_had_its_turn():
+                    return
+            if not self._unread:
                 return
-
-    def _decode(self) -> bool:
-        """Make messages of what has arrived; False when that ends in mid-line."""
-        if self._session.state is GREETING:
-            line, newline, rest = self._unread.partition(DELIMITER)
-            line = line.removesuffix(b"\r")
-            if len(line) > self.MAX_LENGTH:
-                self.lineLengthExceeded(line)
-            elif newline:
+            if self._session.state is GREETING:
+                line, newline, rest = self._unread.partition(DELIMITER)
+                line = line.removesuffix(b"\r")
+                if len(line) > self.MAX_LENGTH:
+                    self.lineLengthExceeded(line)
+                    return
+                if not newline:
+                    return
                 self._unread = rest
                 self.lineReceived(line)
-            return bool(newline)
-        end = next_lines(self._unread, self.MAX_LENGTH)
-        if not end:
-            line = self._unread.removesuffix(b"\r")
-            if len(line) > self.MAX_LENGTH:
-                self.lineLengthExceeded(line)
+            else:
+                end = next_lines(self._unread, self.MAX_LENGTH)
+                if not end:
+                    line = self._unread.removesuffix(b"\r")
+                    if len(line) > self.MAX_LENGTH:
+                        self.lineLengthExceeded(line)
+                    return
+                lines, self._unread = self._unread[:end], self._unread[end:]
+                if b"\r" in lines:
+                    lines = lines.replace(b"\r\n", DELIMITER)
+                self._heard = self.codec.decode(lines[:-1])
+                if len(self._heard) > 1:
+                    self._heard.reverse()
+
+    def _has_had_its_turn(self) -> bool:
+        """Leave the reactor to the others, if this link has kept it long enough."""
+        if self._clock.seconds() < self.turn_ends:
             return False
-        lines, self._unread = self._unread[:end], self._unread[end:]
-        if b"\r" in lines:
-            lines = lines.replace(b"\r\n", DELIMITER)
-        self._heard = self.codec.decode(lines[:-1])
-        self._heard.reverse()
+        if self._turn is None:
+            self.pauseProducing()
+            self._turn = self._clock.callLater(0, self._own_turn)
         return True
 
     def _is_stale(self) -> bool:
@@ -365,11 +368,6 @@ class MeshProtocol(LineReceiver):
             and has_hung_up(self.transport)
         )
 
-    def _let_others_have_a_turn(self) -> None:
-        if self._turn is None and not self._ended():
-            self.pauseProducing()
-            self._turn = self._clock.callLater(0, self._own_turn)
-
     def _own_turn(self) -> None:
         self._turn = None
         if not self._pauses:
@@ -379,7 +377,7 @@ class MeshProtocol(LineReceiver):
         """Tell what waits to be told, then read from the connection again."""
         self.paused = False
         if not self._busy:
-            self._take_turn(self._clock.seconds())
+            self.dataReceived(b"")
             if self.paused or self._ended():
                 return
             if self._lost is not None:

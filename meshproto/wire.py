@@ -370,6 +370,8 @@ def next_lines(data: bytes, limit: int) -> int:
     CRLF), and together at most `PIECE` bytes unless the first alone is longer.
     0 when the first line is not complete, or too long.
     """
+    if len(data) <= limit and len(data) <= PIECE:
+        return data.rfind(DELIMITER) + 1
     newline = data.rfind(DELIMITER, 0, min(PIECE, limit + 1))
     if newline < 0:
         newline = data.find(DELIMITER, 0, limit + 2)
