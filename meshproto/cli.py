@@ -35,6 +35,7 @@ from zope.interface import provider
 from meshproto._chat import Chat
 from meshproto._pipes import PipeReader, PipeWriter
 from meshproto._process import EXIT_FAILED, set_clock, start_problem
+from meshproto._quiet import PIPE, SCREEN, Rates
 from meshproto._terminal import Terminal, is_usable
 from meshproto.config import KiB
 from meshproto.node import MeshNode
@@ -108,7 +109,7 @@ class Program:
                 if not known.linked
             ]
         )
-        chat = self._make_chat(node, terminal.show)
+        chat = self._make_chat(node, terminal.show, SCREEN)
         self._leave, self._restore = terminal.close, terminal.restore
         await terminal.open()
         try:
@@ -142,7 +143,7 @@ class Program:
             on_eased=node.resume_reading,
             on_broken=self._output_broken,
         )
-        chat = self._make_chat(node, writer.write)
+        chat = self._make_chat(node, writer.write, PIPE)
 
         def leave() -> None:
             reader.close()
@@ -165,7 +166,9 @@ class Program:
             await node.stop()
         await writer.flush()
 
-    def _make_chat(self, node: MeshNode, show: Callable[[str], None]) -> Chat:
+    def _make_chat(
+        self, node: MeshNode, show: Callable[[str], None], rates: Rates
+    ) -> Chat:
         chat = Chat(
             node,
             max_peers=self._config.max_peers,
@@ -173,6 +176,7 @@ class Program:
             show=show,
             now=self._reactor.seconds,
             stamp=lambda: time.strftime("%H:%M:%S"),
+            rates=rates,
         )
         _log_to(chat.tell, debug=self._debug)
         return chat
