@@ -81,17 +81,20 @@ LOG = Rates(
     host=Rate(50, 500),
     everything=Rate(100, 1000),
 )
-#: For somebody who reads along.
+#: For somebody who reads along; a page that a peer pastes is there as a whole.
 SCREEN = Rates(
-    chat=Rate(5, 50), moves=Rate(5, 50), host=Rate(10, 100), everything=Rate(20, 200)
+    chat=Rate(5, 100),
+    moves=Rate(5, 50),
+    host=Rate(20, 200),
+    everything=Rate(30, 400),
 )
 #: For a program that reads what peers say.
 PIPE = replace(LOG, chat=None)
 
-#: For failed handshakes and other errors of one kind,
-_ERRORS = Rate(1 / WINDOW, 10)
+#: For failed handshakes of one host, and for each seed,
+ERRORS = Rate(1 / WINDOW, 50)
 #: and for each kind of chatter of one peer.
-_CHATTER = Rate(1 / WINDOW, 1)
+CHATTER = Rate(1 / WINDOW, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,20 +248,20 @@ class Quiet:
             case PeersDiscovered(peer=peer) | PeerThrottled(peer=peer):
                 return (type(event), source_of(peer.host)), self._rates.moves, peer.host
             case NodeError(context=context):
-                return (NodeError, context), _ERRORS, context
+                return (NodeError, context), ERRORS, context
             case BootstrapFailed(target=target) | BootstrapSucceeded(target=target):
-                return (type(event), str(target)), _ERRORS, str(target)
+                return (type(event), str(target)), ERRORS, str(target)
             case PeerRefused(host=host):
-                return (PeerRefused, source_of(host)), _CHATTER, host
+                return (PeerRefused, source_of(host)), CHATTER, host
             case DialAttemptFailed(target=target):
-                return (DialAttemptFailed, str(target)), _CHATTER, str(target)
+                return (DialAttemptFailed, str(target)), CHATTER, str(target)
             case (
                 PingReceived(peer=peer)
                 | PongReceived(peer=peer)
                 | PeerRequestReceived(peer=peer)
                 | PeerListReceived(peer=peer)
             ):
-                return (type(event), peer.id, peer.host), _CHATTER, peer.host
+                return (type(event), peer.id, peer.host), CHATTER, peer.host
             case _:
                 # The node does it by itself; or it is as rare as a dead peer.
                 return None

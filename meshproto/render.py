@@ -55,7 +55,7 @@ TAGS = frozenset(
     }
 )
 
-#: Known addresses that a report lists.
+#: Addresses that a report, or a line of a debugger's, lists.
 MAX_KNOWN_SHOWN = 10
 
 _INDENT = "  "
@@ -314,7 +314,10 @@ class Narrator:
             case PeerRequestReceived(peer=peer):
                 return f"[DEBUG] Received REQUEST_PEERS from {self.label(peer)}"
             case PeerListReceived(peer=peer, addresses=addresses, skipped=skipped):
-                told = ",".join(visible(str(address)) for address in addresses)
+                shown = addresses[:MAX_KNOWN_SHOWN]
+                told = ",".join(visible(str(address)) for address in shown)
+                if len(addresses) > len(shown):
+                    told += f" and {len(addresses) - len(shown)} more"
                 note = f" ({skipped} skipped)" if skipped else ""
                 who = self.label(peer)
                 return f"[DEBUG] Received PEERS: {told or 'none'} from {who}{note}"

@@ -348,12 +348,12 @@ class KindTests(Case):
         """Those of one host have one bucket, whatever the host said."""
         errors = [
             NodeError(context="Handshake with 192.0.2.9", error=f"bad {number}")
-            for number in range(11)
+            for number in range(51)
         ]
-        self.assertEqual(len(self.shown(*errors)), 10)
+        self.assertEqual(len(self.shown(*errors)), 50)
         other = NodeError(context="Handshake with 192.0.2.10", error="bad")
         self.assertEqual(len(self.shown(other)), 1)
-        self.assertEqual(self.later(), ["[ERROR] Handshake with 192.0.2.9: bad 10"])
+        self.assertEqual(self.later(), ["[ERROR] Handshake with 192.0.2.9: bad 50"])
 
     def test_the_node_itself(self) -> None:
         """Its own lines have no bound."""
@@ -423,9 +423,9 @@ class SeedTests(Case):
     def test_a_seed_that_cannot_make_up_its_mind(self) -> None:
         """A new reason each time is no way around the bound."""
         events = [self.failed(str(number)) for number in range(1000)]
-        self.assertEqual(len(self.shown(*events)), 10)
+        self.assertEqual(len(self.shown(*events)), 50)
         back = BootstrapSucceeded(target=self.SEED)
-        self.assertEqual(len(self.shown(*[back] * 1000)), 10)
+        self.assertEqual(len(self.shown(*[back] * 1000)), 50)
 
     def test_debug(self) -> None:
         """Who debugs sees every attempt."""

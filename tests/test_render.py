@@ -252,6 +252,19 @@ class LineTests(SynchronousTestCase):
             "[NETWORK] Peer dave disconnected (timeout)",
         )
 
+    def test_many_addresses(self) -> None:
+        """A list of them is no reason for a line without end."""
+        ten = tuple(PeerAddress("10.0.0.1", port) for port in range(1, 11))
+        narrator = Narrator("alice", debug=True)
+        for addresses, end in (
+            (ten, "10.0.0.1:10 from bob (3 skipped)"),
+            ((*ten, SEED), "10.0.0.1:10 and 1 more from bob (3 skipped)"),
+        ):
+            event = PeerListReceived(peer=BOB, addresses=addresses, skipped=3)
+            line = narrator.line(event)
+            assert line is not None
+            self.assertTrue(line.endswith(end), line)
+
     def test_node_without_a_port(self) -> None:
         """A node behind a UNIX socket has none to tell."""
         self.assertEqual(
