@@ -81,7 +81,7 @@ LOG = Rates(
     host=Rate(50, 500),
     everything=Rate(100, 1000),
 )
-#: For somebody who reads along; a page that a peer pastes is there as a whole.
+#: For somebody who reads along.  A page that a peer pastes is shown whole.
 SCREEN = Rates(
     chat=Rate(5, 100),
     moves=Rate(5, 50),
@@ -99,7 +99,7 @@ CHATTER = Rate(1 / WINDOW, 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut(Event):
-    """Lines were left out: ``count`` of them, of a peer or a host if of one."""
+    """``count`` lines were left out: of one peer, of one host, or of many."""
 
     count: int
     peer: Peer | None = None
