@@ -60,16 +60,15 @@ class MeshService(Service):
         service.setServiceParent(application)
 
     An event is one line of the log, with the text that the prompt shows, cut at
-    `MAX_LOG_LINE` bytes.  Its fields are ``event`` (the name of the event's
-    type) and, as far as the event has them, ``peer`` and ``peer_id`` (name and
-    ID as the peer gave them), ``address`` and ``direction``.  Errors are logged
-    as errors, what is tried again as warnings; wire chatter is logged, at debug
-    level, only with ``debug``.
+    1 KiB.  Its fields are ``event`` (the name of the event's type) and, as far
+    as the event has them, ``peer`` and ``peer_id`` (name and ID as the peer
+    gave them), ``address`` and ``direction``.  Errors are logged as errors,
+    what is tried again as warnings; wire chatter is logged, at debug level,
+    only with ``debug``.
 
-    What others can cause at will is logged at a bounded rate.  The rest is
-    counted, and told in a line whose ``event`` is ``LeftOut`` and whose
-    ``count`` is how many there were.  A seed that stays dead is told of less
-    and less often.
+    What others cause is logged at a bounded rate.  The rest is counted: a line
+    whose ``event`` is ``LeftOut`` has their number as ``count``.  A seed that
+    stays dead is told of less and less often.
 
     ``node`` is not started yet; a node, and so a service, runs once.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import ssl
 import time
 
@@ -499,6 +501,19 @@ class ChatTests(WireTestCase):
         bob.say("PING\nand back\n")
         self.assertEqual(bob.line(), b"PONG\n")
         self.fleet.until_logged(prompt, "[bob] and back")
+
+    def test_flood(self) -> None:
+        """Some of it is logged; at the end the log accounts for all the rest."""
+        alice = self.alice()
+        bob = self.fleet.greet(alice, "bob:bob")
+        bob.say(b"x\n" * 5000)
+        self.assertEqual(bob.ping(), [])
+        alice.send_signal(signal.SIGTERM)
+        self.fleet.until_logged(alice, " from bob in ")
+        shown = alice.logged("[bob] x")
+        self.assertLess(shown, 2500)
+        counts = re.findall(r"\[NETWORK\] (\d+) more messages from bob in ", alice.raw)
+        self.assertEqual(shown + sum(map(int, counts)), 5000)
 
     def test_longest_line(self) -> None:
         """16 384 bytes are a message, with LF and with CRLF; one more is the end."""
