@@ -54,7 +54,7 @@ def rejoin(lost: int) -> Measure:
 def late_bootstrap(fleet: Fleet) -> dict[str, float]:
     """From listening to the link with a daemon that has waited for that."""
     early, late = free_ports(2)
-    waiting = fleet.start("n0", port=early, bootstrap=[late])
+    waiting = fleet.start("n0", "--debug", port=early, bootstrap=[late])
     fleet.until_logged(waiting, "(attempt 3,")
     daemons = [waiting, fleet.launch("n1", port=late)]
     listening = fleet.until_listening(daemons[1])

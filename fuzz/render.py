@@ -55,8 +55,9 @@ from meshproto.render import TAGS, Narrator, guarded, visible
 UNSEEN = re.compile(
     "["
     "\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e"
-    "\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
-    "\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff"
+    "\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u2800\u303f\u3164"
+    "\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffc\ufffe\uffff"
+    "\U00013441\U00013442\U00016fe4\U0001d159"
     "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff\U000f0000-\U0010ffff"
     "]"
 )

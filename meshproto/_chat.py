@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from meshproto._quiet import Quiet
+from meshproto._quiet import SCREEN, Quiet, Rates
 from meshproto.address import parse_target
 from meshproto.errors import AddressError, ConnectError, MeshError, NotRunning
 from meshproto.events import (
@@ -43,7 +43,8 @@ class Chat:
     """A conversation with a node, apart from where lines come from and go to.
 
     ``show`` takes one finished line.  ``now`` is the node's clock, ``stamp``
-    gives the local time as it stands before a line.
+    gives the local time as it stands before a line, ``rates`` say how many
+    lines others may cause.
 
     ``said`` counts the lines that were to be said, ``unheard`` those of them
     that no peer was handed, ``failed`` the commands that could not be carried
@@ -59,11 +60,12 @@ class Chat:
         show: Callable[[str], None],
         now: Callable[[], float],
         stamp: Callable[[], str],
+        rates: Rates = SCREEN,
     ) -> None:
         self._node = node
         self._max_peers = max_peers
         self._narrator = Narrator(node.name, debug=debug)
-        self._quiet = Quiet(now)
+        self._quiet = Quiet(self._narrator, now, rates, debug=debug)
         self._show = show
         self._now = now
         self._stamp = stamp
@@ -227,8 +229,7 @@ class Chat:
             self._news_at = self._now()
         if isinstance(event, PeerConnected) and self._first_peer_at is None:
             self._first_peer_at = self._now()
-        line = self._narrator.line(event)
-        for _, text in self._quiet.lines(event, line):
+        for _, text in self._quiet.lines(event):
             self.tell(text)
 
 

@@ -36,6 +36,7 @@ from meshproto._chat import Chat, completions
 from meshproto._history import HistoryFile, history_path
 from meshproto._pipes import PipeReader, PipeWriter
 from meshproto._process import EXIT_FAILED, set_clock, start_problem
+from meshproto._quiet import PIPE, SCREEN, Rates
 from meshproto._terminal import Terminal, is_usable, wants_colours
 from meshproto.config import KiB
 from meshproto.node import MeshNode
@@ -128,7 +129,7 @@ class Program:
             history=HistoryFile(path) if path is not None else None,
             colours=wants_colours(os.environ),
         )
-        chat = self._make_chat(node, terminal.show)
+        chat = self._make_chat(node, terminal.show, SCREEN)
         self._leave, self._restore = terminal.close, terminal.restore
         await terminal.open()
         try:
@@ -162,7 +163,7 @@ class Program:
             on_eased=node.resume_reading,
             on_broken=self._output_broken,
         )
-        chat = self._make_chat(node, writer.write)
+        chat = self._make_chat(node, writer.write, PIPE)
 
         def leave() -> None:
             reader.close()
@@ -190,7 +191,9 @@ class Program:
             self._count_failures(chat)
         await writer.flush()
 
-    def _make_chat(self, node: MeshNode, show: Callable[[str], None]) -> Chat:
+    def _make_chat(
+        self, node: MeshNode, show: Callable[[str], None], rates: Rates
+    ) -> Chat:
         chat = Chat(
             node,
             max_peers=self._config.max_peers,
@@ -198,6 +201,7 @@ class Program:
             show=show,
             now=self._reactor.seconds,
             stamp=lambda: time.strftime("%H:%M:%S"),
+            rates=rates,
         )
         _log_to(chat.tell, debug=self._debug)
         return chat

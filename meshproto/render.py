@@ -9,10 +9,10 @@ window's title, hide a part of its text or make up a second line.
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
+from meshproto._lookalikes import skeletons
 from meshproto.events import (
     BootstrapFailed,
     BootstrapSucceeded,
@@ -55,19 +55,20 @@ TAGS = frozenset(
     }
 )
 
-#: Known addresses that a report lists.
+#: Addresses that a report, or a line of a debugger's, lists.
 MAX_KNOWN_SHOWN = 10
 
 _INDENT = "  "
 _TAB = "    "
 _JOINERS = "\u200c\u200d"
-#: Printable by Unicode's word, but nothing is to be seen of them.
-_BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-_VARIATION_SELECTORS = {
-    **dict.fromkeys(range(0xFE00, 0xFE10)),
-    **dict.fromkeys(range(0x180B, 0x1810)),
-    **dict.fromkeys(range(0xE0100, 0xE01F0)),
-}
+#: Printable by Unicode's word, but nothing is to be seen of them.  First the
+#: letters and marks with the property ``Default_Ignorable_Code_Point`` (in
+#: DerivedCoreProperties.txt) that choose no form of another character, then
+#: symbols and letters that are drawn empty, or not at all in many fonts.
+_BLANKS = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
+    "\u2800\u303f\ufffc\U00013441\U00013442\U00016fe4\U0001d159"
+)
 
 
 def visible(text: str) -> str:
@@ -96,6 +97,30 @@ def visible(text: str) -> str:
     )
 
 
+def clipped(text: str, most: int) -> str:
+    """What `visible` makes of the text, in at most so many bytes of UTF-8.
+
+    What goes beyond is cut off, and its size told behind: ``... (9 more bytes)``.
+    The work is that of ``most`` bytes, however long the text is.
+
+    >>> clipped("0123456789", 4)
+    '0123 ... (6 more bytes)'
+    """
+    size = 0
+    # A character takes a byte at least.
+    for index, char in enumerate(text[: most + 1]):
+        piece = char if _is_shown(text, index) else _escape(char)
+        size += len(piece.encode())
+        if size > most:
+            break
+    else:
+        return visible(text)
+    kept = text[:index].rstrip(_JOINERS)
+    more = len(text[len(kept) :].encode("utf-8", "surrogatepass"))
+    what = "byte" if more == 1 else "bytes"
+    return f"{visible(kept)} ... ({more} more {what})"
+
+
 def guarded(line: str, columns: int) -> str:
     """The line such that no row of a terminal can pass for a line of its own.
 
@@ -122,19 +147,28 @@ def guarded(line: str, columns: int) -> str:
 class Narrator:
     """Tells one node's events as lines of text.
 
-    It must be fed every event of the node in order, for it learns from them
-    which peers are connected: two of one name are told apart, and so is a peer
-    that bears the node's own name or one of the `TAGS`.
+    It must be given every event of the node in order, by `line` or by `skip`,
+    for it learns from them which peers are connected: two whose names look
+    alike are told apart, and so is a peer whose name looks like the node's own
+    or like one of the `TAGS`.  It knows nothing of those that have gone.
 
     ``own_name`` is the node's name (`NodeStarted` corrects it); wire chatter
-    is told only with ``debug``.
+    is told only with ``debug``.  ``longest`` bounds a line, in bytes: what is
+    longer is `clipped`.  Only a name and an address of a peer that do not fit
+    by themselves go beyond.
     """
 
-    def __init__(self, own_name: str, *, debug: bool = False) -> None:
+    def __init__(
+        self, own_name: str, *, debug: bool = False, longest: int | None = None
+    ) -> None:
         self._debug = debug
+        self._longest = longest
         self._own_name = own_name
+        self._own_looks = _looks(own_name)
+        self._max_peers = 0
         self._peers: dict[tuple[str, str], Peer] = {}
-        self._names: Counter[str] = Counter()
+        #: How many peers there are of each look of a name.
+        self._named: dict[str, int] = {}
         self._reaped: set[tuple[str, str]] = set()
         self._is_leaving = False
 
@@ -143,25 +177,44 @@ class Narrator:
 
         The line has no time stamp and no line break.
         """
-        if isinstance(event, PeerConnected):
-            self._add(event.peer)
+        self._before(event)
         text = self._debug_line(event) if self._debug else None
         if text is None:
             text = self._line(event)
-        if isinstance(event, PeerDisconnected):
-            self._remove(event.peer)
+        self._after(event)
+        if text is not None and not isinstance(event, ChatReceived):
+            text = self.fitted(text)
         return text
+
+    def skip(self, event: Event) -> None:
+        """Learn from an event of which no line is wanted."""
+        self._before(event)
+        self._after(event)
+
+    def fitted(self, line: str) -> str:
+        """The line, `clipped` to the longest that there may be."""
+        return line if self._longest is None else clipped(line, self._longest)
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """The peers that are connected, as the events tell."""
+        return tuple(self._peers.values())
+
+    @property
+    def seats(self) -> str:
+        """How many peers are connected, of how many: ``2/20 peers``."""
+        return f"{len(self._peers)}/{self._max_peers} peers"
 
     def own_message(self, text: str) -> str:
         """The line that shows what the node's own user said."""
-        return f"[{_shown_name(self._own_name)}] {_said(text)}"
+        return f"[{_shown_name(self._own_name)}] {visible(_untabbed(text))}"
 
     def label(self, peer: Peer) -> str:
         """What to call a peer: its name, and where it is when that is needed.
 
         ``bob``, or ``bob@10.0.0.2:8002`` where the name alone would deceive:
-        another connected peer has it, this node has it, it is one of the
-        `TAGS`, or it has an ``@`` itself.  Two of one name at one host that do
+        it looks like that of another connected peer, like this node's, like one
+        of the `TAGS`, or it has an ``@`` itself.  Two such at one host that do
         not tell where they listen get their IDs as well.
         """
         name = _shown_name(peer.name)
@@ -170,11 +223,11 @@ class Narrator:
         where = visible(peer.where)
         label = f"{name}@{where}"
         if any(
-            other.where == peer.where and _folded(other.name) == _folded(peer.name)
+            other.where == peer.where and _looks(other.name) & _looks(peer.name)
             for key, other in self._peers.items()
             if key != _key(peer)
         ):
-            label += f"#{_shown_name(peer.id)}"
+            label += "#" + _shown_name(peer.id).replace("@", _escape("@"))
         return label
 
     def peers_report(
@@ -205,9 +258,12 @@ class Narrator:
     def _line(self, event: Event) -> str | None:
         match event:
             case ChatReceived(peer=peer, text=text):
-                return f"[{self.label(peer)}] {_said(text)}"
+                head = f"[{self.label(peer)}] "
+                said = _untabbed(text)
+                if self._longest is None:
+                    return head + visible(said)
+                return head + clipped(said, max(self._longest - _size(head), 0))
             case NodeStarted(name=name, port=port):
-                self._own_name = name
                 where = f" listening on port {port}" if port else " listening"
                 return f"[SYSTEM] Node {_shown_name(name)}{where}"
             case NodeError(context=context, error=error):
@@ -230,7 +286,8 @@ class Narrator:
             case PeerDisconnected(peer=peer, reason=reason):
                 return self._disconnected(peer, reason)
             case PeerReaped(peer=peer):
-                self._reaped.add(_key(peer))
+                if _key(peer) in self._peers:
+                    self._reaped.add(_key(peer))
                 who = self.label(peer)
                 return f"[MAINTENANCE] Removed stale peer {who} (timeout)"
             case PeersDiscovered(peer=peer, count=count, total_known=total):
@@ -260,7 +317,10 @@ class Narrator:
             case PeerRequestReceived(peer=peer):
                 return f"[DEBUG] Received REQUEST_PEERS from {self.label(peer)}"
             case PeerListReceived(peer=peer, addresses=addresses, skipped=skipped):
-                told = ",".join(visible(str(address)) for address in addresses)
+                shown = addresses[:MAX_KNOWN_SHOWN]
+                told = ",".join(visible(str(address)) for address in shown)
+                if len(addresses) > len(shown):
+                    told += f" and {len(addresses) - len(shown)} more"
                 note = f" ({skipped} skipped)" if skipped else ""
                 who = self.label(peer)
                 return f"[DEBUG] Received PEERS: {told or 'none'} from {who}{note}"
@@ -287,24 +347,41 @@ class Narrator:
             text += f" ({reason.value})"
         return text
 
-    def _add(self, peer: Peer) -> None:
-        self._remove(peer)
-        self._peers[_key(peer)] = peer
-        self._names[_folded(peer.name)] += 1
+    def _before(self, event: Event) -> None:
+        match event:
+            case PeerConnected(peer=peer):
+                self._remove(peer)
+                self._peers[_key(peer)] = peer
+                self._max_peers = event.max_peers
+                for look in _looks(peer.name):
+                    self._named[look] = self._named.get(look, 0) + 1
+            case NodeStarted(name=name):
+                self._own_name = name
+                self._own_looks = _looks(name)
+
+    def _after(self, event: Event) -> None:
+        if isinstance(event, PeerDisconnected):
+            self._remove(event.peer)
 
     def _remove(self, peer: Peer) -> None:
         self._reaped.discard(_key(peer))
         known = self._peers.pop(_key(peer), None)
-        if known is not None:
-            self._names[_folded(known.name)] -= 1
+        if known is None:
+            return
+        for look in _looks(known.name):
+            self._named[look] -= 1
+            if not self._named[look]:
+                del self._named[look]
 
     def _is_ambiguous(self, peer: Peer) -> bool:
-        name = _folded(peer.name)
-        if "@" in name or name in _FOLDED_TAGS or name == _folded(self._own_name):
+        looks = _looks(peer.name)
+        if looks & _LOOKS_OF_TAGS or looks & self._own_looks:
             return True
         itself = self._peers.get(_key(peer))
-        counted = itself is not None and _folded(itself.name) == name
-        return self._names[name] > counted
+        own = _looks(itself.name) if itself is not None else frozenset()
+        return any(
+            "@" in look or self._named.get(look, 0) > (look in own) for look in looks
+        )
 
     def _peer_row(self, peer: Peer, now: float) -> list[str]:
         dialled = peer.direction is Direction.OUTGOING
@@ -368,24 +445,46 @@ def _escape(char: str) -> str:
     return f"\\U{code:08x}"
 
 
-def _said(text: str) -> str:
-    """What somebody said, with a tab as spaces: people and programs indent."""
-    return visible(text.replace("\t", _TAB))
+def _untabbed(text: str) -> str:
+    """The text with a tab as spaces: people and programs indent."""
+    return text.replace("\t", _TAB)
 
 
 def _shown_name(name: str) -> str:
     """A name, or an ID, such that it cannot end the brackets it stands in."""
-    return visible(name).replace("[", _escape("[")).replace("]", _escape("]"))
+    shown = visible(name)
+    if shown.isalnum():
+        return shown
+    return "".join(_escape(char) if _is_bracket(char) else char for char in shown)
+
+
+def _is_bracket(char: str) -> bool:
+    """Whether it is a square bracket, or looks like one."""
+    if char.isalnum():
+        return False
+    kind = unicodedata.name(char, "")
+    return any(shape in kind for shape in _LIKE_SQUARE_BRACKETS)
+
+
+_LIKE_SQUARE_BRACKETS = (
+    "SQUARE BRACKET",
+    "LENTICULAR BRACKET",
+    "TORTOISE SHELL BRACKET",
+)
 
 
 @lru_cache(maxsize=1024)
-def _folded(name: str) -> str:
-    """One spelling of all names that look the same at a glance."""
-    shown = _shown_name(name).translate(_VARIATION_SELECTORS)
-    return unicodedata.normalize("NFKC", shown).casefold()
+def _looks(name: str) -> frozenset[str]:
+    """How the name looks, as it is shown, and without what is spelled out."""
+    seen = [char for index, char in enumerate(name) if _is_shown(name, index)]
+    return skeletons(_shown_name(name)) | skeletons("".join(seen))
 
 
-_FOLDED_TAGS = frozenset(_folded(tag) for tag in TAGS)
+_LOOKS_OF_TAGS = frozenset[str]().union(*map(_looks, TAGS))
+
+
+def _size(text: str) -> int:
+    return len(text.encode())
 
 
 def _key(peer: Peer) -> tuple[str, str]:

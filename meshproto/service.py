@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from meshproto._quiet import Quiet
+from meshproto._quiet import LOG, LeftOut, Quiet
 from meshproto.events import (
     BootstrapFailed,
+    BootstrapSucceeded,
+    ChatsReceived,
     ConnectionFailed,
     DebugEvent,
     Event,
     NodeError,
+    NodeStarted,
     Peer,
+    PeerConnected,
+    PeerDisconnected,
+    PeerReaped,
+    PeersDiscovered,
+    PeerThrottled,
 )
 from meshproto.interfaces import IMesh
 from meshproto.render import Narrator
+
+#: Bytes of the longest line of the log.
+MAX_LOG_LINE = 1024
+
+#: What is logged without ``debug``.  Chat comes in runs: most of a flood is not
+#: logged, and need not become an event for each message.
+_TOLD = (
+    NodeStarted,
+    NodeError,
+    BootstrapSucceeded,
+    BootstrapFailed,
+    PeerConnected,
+    PeerDisconnected,
+    PeerReaped,
+    PeersDiscovered,
+    ChatsReceived,
+    PeerThrottled,
+    ConnectionFailed,
+)
 
 
 class MeshService(Service):
@@ -30,15 +59,16 @@ class MeshService(Service):
         service = MeshService(MeshNode(NodeConfig(port=8001)))
         service.setServiceParent(application)
 
-    Every event is one line of the log, with the text that the prompt shows.
-    Its fields are ``event`` (the name of the event's type) and, as far as the
-    event has them, ``peer`` and ``peer_id`` (name and ID as the peer gave
-    them), ``address`` and ``direction``.  Errors are logged as errors, what is
-    tried again as warnings; wire chatter is logged, at debug level, only with
-    ``debug``.
+    An event is one line of the log, with the text that the prompt shows, cut at
+    1 KiB.  Its fields are ``event`` (the name of the event's type) and, as far
+    as the event has them, ``peer`` and ``peer_id`` (name and ID as the peer
+    gave them), ``address`` and ``direction``.  Errors are logged as errors,
+    what is tried again as warnings; wire chatter is logged, at debug level,
+    only with ``debug``.
 
-    Of lines that a peer can cause at will one is logged in 10 seconds for each
-    peer and kind, and how many more there were.
+    What others cause is logged at a bounded rate.  The rest is counted: a line
+    whose ``event`` is ``LeftOut`` has their number as ``count``.  A seed that
+    stays dead is told of less and less often.
 
     ``node`` is not started yet; a node, and so a service, runs once.
     """
@@ -47,11 +77,13 @@ class MeshService(Service):
 
     def __init__(self, node: IMesh, *, debug: bool = False) -> None:
         self.node = node
-        self._narrator = Narrator(node.name, debug=debug)
-        self._quiet = Quiet(node.clock.seconds)
+        narrator = Narrator(node.name, debug=debug, longest=MAX_LOG_LINE)
+        self._quiet = Quiet(narrator, node.clock.seconds, LOG, debug=debug)
+        self._telling: IDelayedCall | None = None
         self._outcome: Failure | bool | None = None
         self._waiting: list[Deferred[None]] = []
-        node.subscribe(self._event_emitted)
+        kinds = (*_TOLD, DebugEvent) if debug else _TOLD
+        self._unsubscribe = node.subscribe(self._event_emitted, *kinds)
 
     # Service
 
@@ -67,7 +99,7 @@ class MeshService(Service):
         The Deferred fires when it has left the mesh and every link is closed.
         """
         super().stopService()
-        return maybeDeferred(self.node.stop)
+        return maybeDeferred(self.node.stop).addBoth(self._stopped)
 
     def when_started(self) -> Deferred[None]:
         """Tell whether the node listens.
@@ -104,9 +136,32 @@ class MeshService(Service):
             else:
                 each.callback(None)
 
+    def _stopped(self, result: Any) -> Any:
+        self._unsubscribe()
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        self._write(self._quiet.rest())
+        return result
+
     def _event_emitted(self, event: Event) -> None:
-        line = self._narrator.line(event)
-        for about, text in self._quiet.lines(event, line):
+        if lines := self._quiet.lines(event):
+            self._write(lines)
+        if self._telling is None:
+            self._tell_later()
+
+    def _tell_later(self) -> None:
+        wait = self._quiet.wait()
+        if wait is not None:
+            self._telling = self.node.clock.callLater(wait, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        self._write(self._quiet.due())
+        self._tell_later()
+
+    def _write(self, lines: Iterable[tuple[Event, str]]) -> None:
+        for about, text in lines:
             self._log.emit(_level(about), "{line}", line=text, **_fields(about))
 
 
@@ -122,8 +177,12 @@ def _level(event: Event) -> Any:
             return LogLevel.info
 
 
-def _fields(event: Event) -> dict[str, str]:
-    fields = {"event": type(event).__name__}
+def _fields(event: Event) -> dict[str, Any]:
+    fields: dict[str, Any] = {"event": type(event).__name__}
+    if isinstance(event, LeftOut):
+        fields["count"] = event.count
+        if event.host:
+            fields["address"] = event.host
     peer = getattr(event, "peer", None)
     target = getattr(event, "target", None)
     if isinstance(peer, Peer):

@@ -9,7 +9,9 @@ what a peer's chat asks for::
                               GAP seconds after every 32 (``drain``: as they drain)
     book                      tells what addresses it knows
 
-Everything else is taken and not answered.
+Everything else is taken and not answered.  The log of a daemon leaves out most of
+a flood: with ``writes_chat`` the application logs every message by itself, as
+``heard [bob] hello``.
 """
 
 from __future__ import annotations
@@ -35,12 +37,15 @@ from meshproto import (
     UnknownPeer,
 )
 from meshproto._process import set_clock
+from meshproto.render import visible
 from meshproto.tap import DaemonService
 
 _BATCH = 32
 
 
-def build(*, seconds_per_event: float = 0.0, **settings: Any) -> Any:
+def build(
+    *, seconds_per_event: float = 0.0, writes_chat: bool = False, **settings: Any
+) -> Any:
     """The application.
 
     With ``seconds_per_event`` it takes its events from `MeshNode.events`, and
@@ -54,6 +59,8 @@ def build(*, seconds_per_event: float = 0.0, **settings: Any) -> Any:
     application = Application("node")
     service.setServiceParent(IServiceCollection(application))
     echo = _Echo(node, reactor)
+    if writes_chat:
+        node.subscribe(echo.write, ChatReceived)
     if seconds_per_event:
         _start(echo.take_slowly(seconds_per_event))
     else:
@@ -62,9 +69,16 @@ def build(*, seconds_per_event: float = 0.0, **settings: Any) -> Any:
 
 
 class _Echo:
+    _log = Logger()
+
     def __init__(self, node: MeshNode, reactor: Any) -> None:
         self._node = node
         self._reactor = reactor
+
+    def write(self, event: ChatReceived) -> None:
+        self._log.info(
+            "heard [{name}] {text}", name=event.peer.name, text=visible(event.text)
+        )
 
     def take(self, event: Event) -> None:
         if not isinstance(event, ChatReceived):

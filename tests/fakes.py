@@ -119,6 +119,7 @@ class FakeMesh:
     calls: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     subscribers: list[Callable[[Event], object]] = field(default_factory=list)
+    kinds: dict[Any, tuple[type[Event], ...]] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
 
     def emit(self, *events: Event) -> None:
@@ -137,6 +138,7 @@ class FakeMesh:
                 subscriber(event)
 
         self.subscribers.append(tell)
+        self.kinds[subscriber] = kinds
         return lambda: self.subscribers.remove(tell)
 
     def events(self, *kinds: type[Event]) -> AsyncIterator[Any]:

@@ -362,7 +362,7 @@ def id_theft(stage: Stage, *, thieves: int) -> Outcome:
 
 def commands_as_chat(stage: Stage, *, count: int) -> Outcome:
     """Chat that looks like commands, is padded like them, or is escaped."""
-    node = stage.node()
+    node = stage.node(writes_chat=True)
     victim = stage.listener()
     dice = random.Random(3)
     words = (
@@ -397,11 +397,11 @@ def commands_as_chat(stage: Stage, *, count: int) -> Outcome:
         liar = stage.greet(node, "liar:liar")
         liar.say("".join(f"{line}\n" for line, _ in said))
         answered = liar.ping()
-        stage.until(lambda: node.logged("[liar] ") >= len(said), "chat")
+        stage.until(lambda: node.logged("heard [liar] ") >= len(said), "chat")
         heard = [
-            line.removeprefix("[liar] ")
+            line.removeprefix("heard [liar] ")
             for line in node.lines
-            if line.startswith("[liar] ")
+            if line.startswith("heard [liar] ")
         ]
         wrong = sum(line != shown for line, (_, shown) in zip(heard, said, strict=True))
         outcome.seen = {

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from meshproto._chat import COMMANDS, Chat, completions
 from meshproto._pipes import LineSplitter, PipeReader, PipeWriter
+from meshproto._quiet import PIPE, SCREEN, WINDOW
 from meshproto._terminal import coloured, is_usable, wants_colours
 from meshproto.errors import ConfigError, DialFailed, LocalProtocolError, NotRunning
 from meshproto.events import (
@@ -39,6 +40,7 @@ class ChatCase(SynchronousTestCase):
     """A conversation with a fake mesh, at twelve o'clock."""
 
     chatter = False
+    rates = SCREEN
 
     def setUp(self) -> None:
         self.mesh = FakeMesh()
@@ -51,6 +53,7 @@ class ChatCase(SynchronousTestCase):
             show=self.shown.append,
             now=lambda: self.now,
             stamp=lambda: "12:00:00",
+            rates=self.rates,
         )
 
     def join(self, *peers: Peer) -> None:
@@ -185,6 +188,40 @@ class DebugTests(ChatCase):
         self.join(BOB)
         self.mesh.emit(PingSent(peer=BOB))
         self.assertEqual(self.shown, ["[12:00:00] [DEBUG] Sent PING to bob"])
+
+
+class FloodTests(ChatCase):
+    """At a terminal a flood leaves room for other lines."""
+
+    def test_flood(self) -> None:
+        """A page of it is shown; the rest is counted with the next event."""
+        assert SCREEN.chat is not None
+        self.join(BOB)
+        self.mesh.emit(*[ChatReceived(peer=BOB, text="x")] * 1000)
+        self.assertEqual(len(self.shown), SCREEN.chat.at_once)
+        self.shown.clear()
+        self.now += WINDOW
+        self.mesh.emit(PingSent(peer=BOB))
+        self.assertEqual(
+            self.shown, ["[12:00:00] [NETWORK] 900 more messages from bob in 1 s"]
+        )
+
+    def test_long_messages(self) -> None:
+        """They are shown whole."""
+        self.join(BOB)
+        self.mesh.emit(ChatReceived(peer=BOB, text="x" * 16384))
+        self.assertEqual(self.shown, [f"[12:00:00] [bob] {'x' * 16384}"])
+
+
+class PipeTests(ChatCase):
+    """What a program reads leaves nothing out."""
+
+    rates = PIPE
+
+    def test_flood(self) -> None:
+        self.join(BOB)
+        self.mesh.emit(*[ChatReceived(peer=BOB, text="x")] * 5000)
+        self.assertEqual(self.shown, ["[12:00:00] [bob] x"] * 5000)
 
 
 class CommandTests(ChatCase):

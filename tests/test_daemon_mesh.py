@@ -160,7 +160,7 @@ class ReturnTests(MeshTestCase):
     def test_late_bootstrap(self) -> None:
         """A daemon keeps trying the address that it was given."""
         early, late = free_ports(2)
-        daemons = [self.fleet.start("early", port=early, bootstrap=[late])]
+        daemons = [self.fleet.start("early", "--debug", port=early, bootstrap=[late])]
         self.fleet.until_logged(
             daemons[0],
             f"[BOOTSTRAP] Failed to connect to seed node localhost:{late}: "

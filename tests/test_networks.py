@@ -294,7 +294,7 @@ def lossy(
     network = lab.slow_switch(link, hosts)
     for host, address in zip(hosts, line_of(3), strict=True):
         host.address_add("eth0", address)
-    daemons = start(lab, hosts, options)
+    daemons = start(lab, hosts, options, prompts=True)
     listening = time.monotonic()
     full = lab.until_full(daemons)
     took, wrong = chat(lab, daemons[0], daemons[1:], messages(count, 200))
@@ -325,7 +325,7 @@ def narrow(
     n0 = lab.crier(hosts[0], *options)
     lab.until_listening(n0)
     ear = lab.ear(hosts[1], hosts[0].address)
-    n2 = lab.node(hosts[2], *options, bootstrap=[f"{hosts[0].address}:8001"])
+    n2 = lab.speaker(hosts[2], *options, bootstrap=[f"{hosts[0].address}:8001"])
     lab.until(lambda: peers(n0) == ["ear", "n2"] and peers(n2) == ["n0"], "links")
     lines = messages(count, 1000)
     began = asked = time.monotonic()
@@ -425,13 +425,20 @@ def line_of(count: int) -> list[str]:
     return [f"10.0.0.{number + 1}/24" for number in range(count)]
 
 
-def start(lab: Lab, hosts: Sequence[Host], options: Sequence[object]) -> list[Daemon]:
-    """One daemon for each host; the first one is a prompt, and all join by it."""
+def start(
+    lab: Lab, hosts: Sequence[Host], options: Sequence[object], *, prompts: bool = False
+) -> list[Daemon]:
+    """One daemon for each host; the first one is a prompt, and all join by it.
+
+    With ``prompts`` all are: those show everything that they hear, and the log
+    of a daemon leaves out most of a flood.
+    """
     first, *others = hosts
     host = f"[{first.address}]" if ":" in first.address else first.address
     daemons = [lab.speaker(first, *options)]
     for other in others:
-        daemons.append(lab.node(other, *options, bootstrap=[f"{host}:8001"]))
+        launch = lab.speaker if prompts else lab.node
+        daemons.append(launch(other, *options, bootstrap=[f"{host}:8001"]))
     lab.until_listening(*daemons)
     return daemons
 

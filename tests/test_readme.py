@@ -24,11 +24,22 @@ import meshproto
 from meshproto import NodeConfig, _drain
 from meshproto._chat import COMMANDS
 from meshproto._merger import GRACE_OF_LOSER, GRACE_OF_SURVIVOR
-from meshproto._quiet import WINDOW
+from meshproto._quiet import (
+    CHATTER,
+    ERRORS,
+    LOG,
+    MAX_KEPT,
+    MAX_SEED_PAUSE,
+    SCREEN,
+    SEED_PAUSE,
+    WINDOW,
+    Rate,
+)
 from meshproto.config import MiB
 from meshproto.liveness import MUTE_AFTER
 from meshproto.protocol import TURN
 from meshproto.render import TAGS
+from meshproto.service import MAX_LOG_LINE
 from meshproto.usage import PromptOptions
 from tests.terminals import Terminal, environment, free_port, wait_until
 
@@ -223,8 +234,10 @@ def names(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def shown_number(value: float) -> str:
+def shown_number(value: float | Rate) -> str:
     """A default as the pages write it."""
+    if isinstance(value, Rate):
+        return f"{value.per_second:g}, {value.at_once} at once"
     mebibytes, rest = divmod(value, MiB)
     return f"{value:g}" if rest or not value else f"{mebibytes:g} MiB"
 
@@ -255,10 +268,24 @@ class TableTests(SynchronousTestCase):
             for row in table_rows("limits.md")
             if not names(row[1]) and row[2] != "Default"
         ]
-        bounds = (
+        bounds: tuple[Any, ...] = (
             _drain.PATIENCE,
             TURN,
+            LOG.chat,
+            SCREEN.chat,
+            LOG.moves,
+            SCREEN.moves,
+            ERRORS,
+            CHATTER,
+            LOG.host,
+            SCREEN.host,
+            LOG.everything,
+            SCREEN.everything,
             WINDOW,
+            MAX_LOG_LINE,
+            SEED_PAUSE,
+            MAX_SEED_PAUSE,
+            MAX_KEPT,
             MUTE_AFTER,
             GRACE_OF_LOSER,
             GRACE_OF_SURVIVOR,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import unicodedata
 from dataclasses import replace
 
 import pyte
+from confusable_homoglyphs.confusables import (  # type: ignore[import-untyped]
+    confusables_data,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto import events
+from meshproto._lookalikes import _prototypes
 from meshproto.address import EndpointTarget, PeerAddress
 from meshproto.events import (
     BootstrapFailed,
@@ -41,7 +46,7 @@ from meshproto.events import (
     PongReceived,
     Throttled,
 )
-from meshproto.render import TAGS, Narrator, guarded, visible
+from meshproto.render import TAGS, Narrator, clipped, guarded, visible
 from tests.fakes import known, peer
 
 BOB = peer()
@@ -265,6 +270,19 @@ class LineTests(SynchronousTestCase):
             "[NETWORK] Peer dave disconnected (timeout)",
         )
 
+    def test_many_addresses(self) -> None:
+        """A list of them is no reason for a line without end."""
+        ten = tuple(PeerAddress("10.0.0.1", port) for port in range(1, 11))
+        narrator = Narrator("alice", debug=True)
+        for addresses, end in (
+            (ten, "10.0.0.1:10 from bob (3 skipped)"),
+            ((*ten, SEED), "10.0.0.1:10 and 1 more from bob (3 skipped)"),
+        ):
+            event = PeerListReceived(peer=BOB, addresses=addresses, skipped=3)
+            line = narrator.line(event)
+            assert line is not None
+            self.assertTrue(line.endswith(end), line)
+
     def test_node_without_a_port(self) -> None:
         """A node behind a UNIX socket has none to tell."""
         self.assertEqual(
@@ -370,10 +388,97 @@ class LabelTests(SynchronousTestCase):
                 self.join(other)
                 self.assertEqual(self.said(other), f"[{name}@10.0.0.7:8002] hi")
 
+    def test_look_alikes(self) -> None:
+        """Nor by letters of another script, or by what nobody sees."""
+        for name in (
+            "SYST\u0415M",
+            "SYSTEM\U0001d159",
+            "SYS\u200dTEM",
+            "SYS\u200aTEM",
+            " SYSTEM ",
+            "\u2160NFO",
+            "5YSTEM",
+            "\U0001d412\U0001d418\U0001d412\U0001d413\U0001d404\U0001d40c",
+            "SYSTEM\ufe0f",
+            "\u24c8ystem",
+            "SYS\u0442EM",
+            "SYSTERN",
+            "D1SCOVERY",
+        ):
+            other = peer(name, "10.0.0.7", 8002)
+            is_like = name not in ("\u2160NFO", "5YSTEM")
+            self.assertEqual(
+                self.narrator.label(other).endswith("@10.0.0.7:8002"), is_like, name
+            )
+
+    def test_random_look_alikes(self) -> None:
+        """Whatever the library knows: two hundred spellings of each tag."""
+        dice = random.Random(4)
+        alike = confusables_data
+        for tag in sorted(TAGS):
+            for _ in range(200):
+                name = "".join(
+                    dice.choice([char, *(each["c"] for each in alike.get(char, ()))])
+                    for char in (dice.choice((c, c.lower())) for c in tag)
+                )
+                other = peer(name, "10.0.0.7", 8002)
+                label = self.narrator.label(other)
+                self.assertTrue(label.endswith("@10.0.0.7:8002"), ascii(name))
+
+    def test_look_alikes_of_names(self) -> None:
+        """The node's own name, and that of a connected peer."""
+        self.join(bob := peer("bob", "10.0.0.2", 8002))
+        for name in ("b0b", "b\u043eb", "8ob"):
+            other = peer(name, "10.0.0.7", 8002, id="x")
+            self.join(other)
+            is_like = name != "8ob"
+            self.assertEqual("@" in self.narrator.label(other), is_like, name)
+            self.assertEqual("@" in self.narrator.label(bob), is_like, name)
+            self.narrator.line(gone(other))
+            self.assertEqual(self.narrator.label(bob), "bob")
+        for name in ("\u0430lice", "a1ice", "aIice", "ALICE", "al\u0456ce"):
+            self.assertIn("@", self.narrator.label(peer(name, "10.0.0.7", 8002)), name)
+
+    def test_honest_names(self) -> None:
+        """Names that only share some letters are left alone."""
+        names = ("bob", "rob", "bobby", "Зоя", "日本", "zoë", "zoe", "❤\ufe0f", "n0")
+        peers = [
+            peer(name, f"10.0.0.{number}", 8002, id=f"id-{number}")
+            for number, name in enumerate(names)
+        ]
+        self.join(*peers)
+        self.assertEqual([self.narrator.label(each) for each in peers], list(names))
+
+    def test_nothing_is_read_for_plain_names(self) -> None:
+        """The list of look-alikes costs nobody anything who does not need it."""
+        _prototypes.cache_clear()
+        self.join(peer("b0b", "10.0.0.7", 8002, id="x"), BOB)
+        self.assertEqual(_prototypes.cache_info().currsize, 0)
+        self.join(peer("met for the first time: zoë", "10.0.0.7", 8002, id="z"))
+        self.assertEqual(_prototypes.cache_info().currsize, 1)
+
+    def test_an_id_is_no_address(self) -> None:
+        """The ID behind the address has no ``@`` of its own."""
+        one = peer("bob", "10.0.0.7", None, id="one@10.0.0.1:8002")
+        self.join(one, peer("bob", "10.0.0.7", None, id="two"))
+        self.assertEqual(self.said(one), "[bob@10.0.0.7#one\\x4010.0.0.1:8002] hi")
+
+    def test_brackets_of_other_shapes(self) -> None:
+        """What looks like a bracket cannot end the name either."""
+        for left, right in ("［］", "【】", "〔〕", "⟦⟧", "〚〛", "⁅⁆", "❲❳", "﹝﹞"):
+            self.join(other := peer(f"x{right} {left}SYSTEM", "10.0.0.7", 8002))
+            label = self.narrator.label(other)
+            self.assertNotIn(left, label)
+            self.assertNotIn(right, label)
+            self.assertIn(f"\\u{ord(left):04x}SYSTEM", label)
+
     def test_at_sign(self) -> None:
         """The last ``@`` is always ours."""
-        self.join(other := peer("bob@10.0.0.1:8002", "10.0.0.7", 8002))
-        self.assertEqual(self.said(other), "[bob@10.0.0.1:8002@10.0.0.7:8002] hi")
+        for sign in "@\uff20\ufe6b":
+            self.join(other := peer(f"bob{sign}10.0.0.1:8002", "10.0.0.7", 8002))
+            self.assertEqual(
+                self.said(other), f"[bob{sign}10.0.0.1:8002@10.0.0.7:8002] hi"
+            )
 
     def test_brackets(self) -> None:
         """A name ends where its bracket ends."""
@@ -441,6 +546,11 @@ HOSTILE = {
     "noncharacter": "\uffff",
     "Hangul filler": "\u3164",
     "Braille blank": "\u2800",
+    "null notehead": "\U0001d159",
+    "Khitan filler": "\U00016fe4",
+    "half fill space": "\u303f",
+    "object replacement": "\ufffc",
+    "Egyptian blank": "\U00013441",
 }
 
 HARMLESS = (
@@ -507,6 +617,57 @@ class VisibleTests(SynchronousTestCase):
     def test_what_is_visible_stays(self, text: str) -> None:
         """The second look changes nothing."""
         self.assertEqual(visible(visible(text)), visible(text))
+
+
+class ClippedTests(SynchronousTestCase):
+    """A long text in a bounded line."""
+
+    def test_at_the_bound(self) -> None:
+        """As many bytes as there may be, and one more."""
+        for text, size in (("x" * 9, 9), ("é" * 5, 10), ("\u202e", 6), ("", 0)):
+            self.assertEqual(clipped(text, size), visible(text))
+            if text:
+                self.assertNotEqual(clipped(text, size - 1), visible(text))
+                self.assertNotEqual(clipped(f"{text}x", size), visible(f"{text}x"))
+
+    def test_what_is_cut(self) -> None:
+        """Its size is told: of the text, not of how it would be shown."""
+        self.assertEqual(clipped("abcde", 4), "abcd ... (1 more byte)")
+        self.assertEqual(clipped("ééé", 5), "éé ... (2 more bytes)")
+        self.assertEqual(clipped("a\u202eb", 6), "a ... (4 more bytes)")
+        self.assertEqual(clipped("ab", 0), " ... (2 more bytes)")
+
+    def test_no_half_characters(self) -> None:
+        """A cut leaves neither half an escape nor a joiner that joins nothing."""
+        self.assertEqual(clipped("👩\u200d👩", 8), "👩 ... (7 more bytes)")
+
+    @given(st.text(st.characters()), st.integers(0, 60))
+    def test_any_text(self, text: str, most: int) -> None:
+        shown = clipped(text, most)
+        self.assertEqual(visible(shown), shown)
+        kept, dots, rest = shown.rpartition(" ... (")
+        if shown != visible(text):
+            self.assertTrue(dots)
+            self.assertLessEqual(len(kept.encode()), most)
+            self.assertTrue(visible(text).startswith(kept))
+
+    def test_lines(self) -> None:
+        """No line of a narrator is longer, whatever is in it."""
+        narrator = Narrator("alice", debug=True, longest=200)
+        long = "\u202ex" * 5000
+        for event in (
+            NodeError(context=long, error=long),
+            ConnectionFailed(target=EndpointTarget(long), reason=long),
+            PeerRefused(id=long, name=long, host=long, reason=long),
+            connected(peer("x" * 400, "10.0.0.7")),
+            chat(BOB, long),
+        ):
+            line = narrator.line(event)
+            assert line is not None
+            self.assertLessEqual(
+                len(line.encode()), 200 + len(" ... (1234567 more bytes)")
+            )
+            self.assertIn("more bytes)", line)
 
 
 class TerminalTests(SynchronousTestCase):

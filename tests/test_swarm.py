@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from io import StringIO
 from math import inf
 from pathlib import Path
@@ -530,9 +530,9 @@ class BrokenNodeTests(SynchronousTestCase):
             peer: Peer,
             texts: tuple[str, ...],
             begin: int,
-            rest: Iterator[str],
+            end: int,
         ) -> int:
-            return original(self, peer, texts, min(begin + 1, len(texts)), rest)
+            return original(self, peer, texts, min(begin + 1, len(texts)), end)
 
         self.assertFound("runs", Announcer, "_tell_run", careless)
 
