@@ -8,7 +8,8 @@ from difflib import get_close_matches
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from meshproto._quiet import SCREEN, Quiet, Rates
+from meshproto._quiet import SCREEN, Rates
+from meshproto._teller import Teller
 from meshproto.address import parse_target
 from meshproto.errors import AddressError, ConnectError, MeshError, NotRunning
 from meshproto.events import (
@@ -42,9 +43,8 @@ _SETTLING = 2.0
 class Chat:
     """A conversation with a node, apart from where lines come from and go to.
 
-    ``show`` takes one finished line.  ``now`` is the node's clock, ``stamp``
-    gives the local time as it stands before a line, ``rates`` say how many
-    lines others may cause.
+    ``show`` takes one finished line.  ``stamp`` gives the local time as it
+    stands before a line, ``rates`` say how many lines others may cause.
 
     ``said`` counts the lines that were to be said, ``unheard`` those of them
     that no peer was handed, ``failed`` the commands that could not be carried
@@ -58,16 +58,14 @@ class Chat:
         max_peers: int,
         debug: bool,
         show: Callable[[str], None],
-        now: Callable[[], float],
         stamp: Callable[[], str],
         rates: Rates = SCREEN,
     ) -> None:
         self._node = node
         self._max_peers = max_peers
         self._narrator = Narrator(node.name, debug=debug)
-        self._quiet = Quiet(self._narrator, now, rates, debug=debug)
         self._show = show
-        self._now = now
+        self._now = now = node.clock.seconds
         self._stamp = stamp
         self._connecting: list[Deferred[None]] = []
         self._news_at = now()
@@ -75,7 +73,9 @@ class Chat:
         self.said = 0
         self.unheard = 0
         self.failed = 0
-        node.subscribe(self._event_emitted)
+        # Whether the mesh is joined is known before the news is shown.
+        node.subscribe(self._news, PeerConnected, PeersDiscovered, BootstrapSucceeded)
+        self._teller = Teller(node, self._narrator, rates, self._told, debug=debug)
 
     def tell(self, text: str) -> None:
         """Show a line, with the time before it."""
@@ -103,6 +103,10 @@ class Chat:
         else:
             self._carry_out(command, *arguments)
         return True
+
+    def close(self) -> None:
+        """The node has stopped: show what has not been shown of it."""
+        self._teller.stop()
 
     def give_up(self, line: str) -> None:
         """Count a line that is not handled because the user leaves."""
@@ -224,13 +228,13 @@ class Chat:
     def _tell_error(self, error: object) -> None:
         self.tell(f"[ERROR] {visible(str(error))}")
 
-    def _event_emitted(self, event: Event) -> None:
-        if isinstance(event, PeerConnected | PeersDiscovered | BootstrapSucceeded):
-            self._news_at = self._now()
+    def _news(self, event: Event) -> None:
+        self._news_at = self._now()
         if isinstance(event, PeerConnected) and self._first_peer_at is None:
             self._first_peer_at = self._now()
-        for _, text in self._quiet.lines(event):
-            self.tell(text)
+
+    def _told(self, event: Event, line: str) -> None:
+        self.tell(line)
 
 
 def completions(

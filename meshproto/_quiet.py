@@ -23,14 +23,17 @@ from meshproto.events import (
     ChatReceived,
     ChatsReceived,
     CloseReason,
+    ConnectionFailed,
     DebugEvent,
     DialAttemptFailed,
     Event,
     NodeError,
+    NodeStarted,
     Peer,
     PeerConnected,
     PeerDisconnected,
     PeerListReceived,
+    PeerReaped,
     PeerRefused,
     PeerRequestReceived,
     PeersDiscovered,
@@ -105,6 +108,28 @@ class LeftOut(Event):
     count: int
     peer: Peer | None = None
     host: str = ""
+
+
+def shown_kinds(debug: bool) -> tuple[type[Event], ...]:
+    """The kinds of events that `Quiet` wants to see, with wire chatter or without.
+
+    Chat comes in runs: most of a flood is not shown, and need not become an
+    event for each message.
+    """
+    kinds = (
+        NodeStarted,
+        NodeError,
+        BootstrapSucceeded,
+        BootstrapFailed,
+        PeerConnected,
+        PeerDisconnected,
+        PeerReaped,
+        PeersDiscovered,
+        ChatsReceived,
+        PeerThrottled,
+        ConnectionFailed,
+    )
+    return (*kinds, DebugEvent) if debug else kinds
 
 
 #: A kind of event, and what tells its source from others.

@@ -142,6 +142,7 @@ class Program:
             self.leave()
             await terminal.closed()
             await node.stop()
+            chat.close()
         finally:
             terminal.flush()
 
@@ -186,6 +187,7 @@ class Program:
             if line is None and self._stays and not self.is_leaving:
                 await self._left
             await node.stop()
+            chat.close()
             if line is not None and self.is_leaving:
                 chat.give_up(line)
             self._count_failures(chat)
@@ -199,7 +201,6 @@ class Program:
             max_peers=self._config.max_peers,
             debug=self._debug,
             show=show,
-            now=self._reactor.seconds,
             stamp=lambda: time.strftime("%H:%M:%S"),
             rates=rates,
         )

@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from meshproto._quiet import LOG, LeftOut, Quiet
+from meshproto._quiet import LOG, LeftOut
+from meshproto._teller import Teller
 from meshproto.events import (
     BootstrapFailed,
-    BootstrapSucceeded,
-    ChatsReceived,
     ConnectionFailed,
     DebugEvent,
     Event,
     NodeError,
-    NodeStarted,
     Peer,
-    PeerConnected,
-    PeerDisconnected,
-    PeerReaped,
-    PeersDiscovered,
-    PeerThrottled,
 )
 from meshproto.interfaces import IMesh
 from meshproto.render import Narrator
 
 #: Bytes of the longest line of the log.
 MAX_LOG_LINE = 1024
-
-#: What is logged without ``debug``.  Chat comes in runs: most of a flood is not
-#: logged, and need not become an event for each message.
-_TOLD = (
-    NodeStarted,
-    NodeError,
-    BootstrapSucceeded,
-    BootstrapFailed,
-    PeerConnected,
-    PeerDisconnected,
-    PeerReaped,
-    PeersDiscovered,
-    ChatsReceived,
-    PeerThrottled,
-    ConnectionFailed,
-)
 
 
 class MeshService(Service):
@@ -78,12 +53,9 @@ class MeshService(Service):
     def __init__(self, node: IMesh, *, debug: bool = False) -> None:
         self.node = node
         narrator = Narrator(node.name, debug=debug, longest=MAX_LOG_LINE)
-        self._quiet = Quiet(narrator, node.clock.seconds, LOG, debug=debug)
-        self._telling: IDelayedCall | None = None
+        self._teller = Teller(node, narrator, LOG, self._write, debug=debug)
         self._outcome: Failure | bool | None = None
         self._waiting: list[Deferred[None]] = []
-        kinds = (*_TOLD, DebugEvent) if debug else _TOLD
-        self._unsubscribe = node.subscribe(self._event_emitted, *kinds)
 
     # Service
 
@@ -137,32 +109,11 @@ class MeshService(Service):
                 each.callback(None)
 
     def _stopped(self, result: Any) -> Any:
-        self._unsubscribe()
-        if self._telling is not None:
-            self._telling.cancel()
-            self._telling = None
-        self._write(self._quiet.rest())
+        self._teller.stop()
         return result
 
-    def _event_emitted(self, event: Event) -> None:
-        if lines := self._quiet.lines(event):
-            self._write(lines)
-        if self._telling is None:
-            self._tell_later()
-
-    def _tell_later(self) -> None:
-        wait = self._quiet.wait()
-        if wait is not None:
-            self._telling = self.node.clock.callLater(wait, self._tell)
-
-    def _tell(self) -> None:
-        self._telling = None
-        self._write(self._quiet.due())
-        self._tell_later()
-
-    def _write(self, lines: Iterable[tuple[Event, str]]) -> None:
-        for about, text in lines:
-            self._log.emit(_level(about), "{line}", line=text, **_fields(about))
+    def _write(self, event: Event, line: str) -> None:
+        self._log.emit(_level(event), "{line}", line=line, **_fields(event))
 
 
 def _level(event: Event) -> Any:

@@ -39,6 +39,8 @@ from meshproto.address import PeerAddress, Target, parse_target
 from meshproto.config import NodeConfig
 from meshproto.errors import AddressError
 from meshproto.events import (
+    ChatReceived,
+    ChatsReceived,
     CloseReason,
     DebugEvent,
     Delivery,
@@ -134,6 +136,8 @@ class FakeMesh:
         self, subscriber: Callable[[Any], object], *kinds: type[Event]
     ) -> Callable[[], None]:
         def tell(event: Event) -> None:
+            if isinstance(event, ChatReceived) and ChatsReceived in kinds:
+                event = ChatsReceived(peer=event.peer, texts=(event.text,))
             if isinstance(event, kinds or Event):
                 subscriber(event)
 

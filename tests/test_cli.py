@@ -45,13 +45,12 @@ class ChatCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.mesh = FakeMesh()
         self.shown: list[str] = []
-        self.now = 1000.0
+        self.mesh.clock.advance(1000.0)
         self.chat = Chat(
             self.mesh,
             max_peers=20,
             debug=self.chatter,
             show=self.shown.append,
-            now=lambda: self.now,
             stamp=lambda: "12:00:00",
             rates=self.rates,
         )
@@ -194,17 +193,29 @@ class FloodTests(ChatCase):
     """At a terminal a flood leaves room for other lines."""
 
     def test_flood(self) -> None:
-        """A page of it is shown; the rest is counted with the next event."""
+        """A page of it is shown; the rest is counted, though nothing else happens."""
         assert SCREEN.chat is not None
         self.join(BOB)
         self.mesh.emit(*[ChatReceived(peer=BOB, text="x")] * 1000)
         self.assertEqual(len(self.shown), SCREEN.chat.at_once)
         self.shown.clear()
-        self.now += WINDOW
-        self.mesh.emit(PingSent(peer=BOB))
+        self.mesh.clock.advance(WINDOW)
         self.assertEqual(
             self.shown, ["[12:00:00] [NETWORK] 900 more messages from bob in 1 s"]
         )
+
+    def test_an_end_in_the_midst_of_it(self) -> None:
+        assert SCREEN.chat is not None
+        self.join(BOB)
+        self.mesh.emit(*[ChatReceived(peer=BOB, text="x")] * 1000)
+        self.shown.clear()
+        self.chat.close()
+        self.assertEqual(
+            self.shown, ["[12:00:00] [NETWORK] 900 more messages from bob in 1 s"]
+        )
+        self.assertEqual(self.mesh.clock.getDelayedCalls(), [])
+        self.mesh.emit(ChatReceived(peer=BOB, text="x"))
+        self.assertEqual(len(self.shown), 1)
 
     def test_long_messages(self) -> None:
         """They are shown whole."""
@@ -411,18 +422,18 @@ class JoinedTests(ChatCase):
 
     def test_alone(self) -> None:
         """Not as long as there is nobody."""
-        self.now += 3600
+        self.mesh.clock.advance(3600)
         self.assertFalse(self.chat.has_joined)
 
     def test_quiet(self) -> None:
         """Once no more news come."""
         self.join(BOB)
         self.assertFalse(self.chat.has_joined)
-        self.now += 0.2
+        self.mesh.clock.advance(0.2)
         self.mesh.emit(BootstrapSucceeded(target=EIGHT))
-        self.now += 0.2
+        self.mesh.clock.advance(0.2)
         self.assertFalse(self.chat.has_joined)
-        self.now += 0.2
+        self.mesh.clock.advance(0.2)
         self.assertTrue(self.chat.has_joined)
 
     def test_addresses_to_be_tried(self) -> None:
@@ -433,19 +444,19 @@ class JoinedTests(ChatCase):
             known("10.0.0.2:8001", failures=1),
             known("10.0.0.3:8001"),
         ]
-        self.now += 1.0
+        self.mesh.clock.advance(1.0)
         self.assertFalse(self.chat.has_joined)
         self.mesh.book[-1] = known("10.0.0.3:8001", failures=1)
         self.assertTrue(self.chat.has_joined)
         self.mesh.book[-1] = known("10.0.0.3:8001")
-        self.now += 1.5
+        self.mesh.clock.advance(1.5)
         self.assertTrue(self.chat.has_joined)
 
     def test_everybody_has_gone(self) -> None:
         """Who was there does not count."""
         self.join(BOB)
         self.mesh.connected.clear()
-        self.now += 60
+        self.mesh.clock.advance(60)
         self.assertFalse(self.chat.has_joined)
 
 

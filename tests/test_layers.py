@@ -53,6 +53,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "_pipes",
         "_process",
         "_quiet",
+        "_teller",
         "_terminal",
         "__main__",
     ),
