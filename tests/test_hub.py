@@ -911,6 +911,15 @@ class TwinTests(BenchCase):
         self.assertEqual(len(bench.of(PeerConnected)), 1)
         self.assertIn("192.0.2.3:8003", self.targets(bench))
 
+    def test_a_twin_that_is_known_is_a_peer_like_any_other(self) -> None:
+        """Its end is not taken for a merge with a link whose far end is unknown."""
+        bench = self.bench()
+        wire = bench.caller()
+        wire.say("peer-8001:twin", "hi")
+        self.assertEqual(self.ids(bench), ["peer-8001"])
+        wire.hang_up()
+        self.assertEqual(self.reasons(bench), [CloseReason.CLOSED_BY_PEER])
+
     def test_a_twin_without_a_listening_address_is_known_at_the_deadline(self) -> None:
         bench = self.bench()
         bench.caller().say("peer-8001:twin")
