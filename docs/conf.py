@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version as version_of
 
 from docutils.nodes import Element
@@ -29,7 +30,7 @@ html_theme_options = {
 }
 html_show_sphinx = False
 
-myst_enable_extensions = ["colon_fence", "deflist"]
+# The pages are plain Markdown, so that they read well where nothing is built.
 myst_heading_anchors = 3
 
 # Single backticks in our docstrings name something of ours.
@@ -57,11 +58,12 @@ nitpick_ignore_regex = [
 
 
 def setup(app: Sphinx) -> None:
-    """Let a docstring anywhere name what is public: `NodeConfig`, `MeshNode.stop()`."""
+    """What the pages and the docstrings need beside the extensions."""
 
     def find_public(
         app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: Element
     ) -> Element | None:
+        """A docstring may name all that is public: `NodeConfig`, `MeshNode.stop()`."""
         if node.get("refdomain") != "py":
             return None
         name = node["reftarget"].removesuffix("()")
@@ -69,4 +71,11 @@ def setup(app: Sphinx) -> None:
             env, node["refdoc"], app.builder, "obj", f"meshproto.{name}", node, shown
         )
 
+    def add_contents(app: Sphinx, page: str, source: list[str]) -> None:
+        """The menu is the list of pages that the first page has."""
+        if page == app.config.root_doc:
+            pages = re.findall(r"^\* \[.*?\]\(([\w-]+)\.md\)", source[0], re.MULTILINE)
+            source[0] += "\n```{toctree}\n:hidden:\n\n" + "\n".join(pages) + "\n```\n"
+
     app.connect("missing-reference", find_public)
+    app.connect("source-read", add_contents)

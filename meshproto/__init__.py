@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         RemoteProtocolError,
         SelfConnection,
         UnknownPeer,
+        WrongLoop,
     )
     from meshproto.events import (
         BootstrapFailed,
@@ -135,6 +136,7 @@ __all__ = [
     "SelfConnection",
     "Throttled",
     "UnknownPeer",
+    "WrongLoop",
 ]
 
 # From the lowest floor up, so that a value is found before Twisted is imported.

@@ -400,25 +400,24 @@ class Hub:
                 if was_twin and link.opened_at <= self._met_ourselves_at:
                     # Our own dial came back by a way that keeps our address.
                     self._is_ourselves(link)
-                elif link.target is not None:
-                    error = dial_error(link.target, reason, detail)
-                    self._settle(link, Failed(error))
-                elif reason in _TURNED_AT_THE_DOOR:
-                    self._emit(
-                        PeerRefused(
-                            id="", name="", host=link.remote_host, reason=reason.value
-                        )
-                    )
-                elif reason in _WORTH_TELLING:
-                    self._emit(
-                        NodeError(
-                            context=f"Handshake with {link.remote_host}",
-                            error=detail or reason.value,
-                        )
-                    )
-        self._unsettled.discard(link)
+                elif link.target is None:
+                    self._tell_of_stranger(link, reason, detail)
+        if link.target is not None:
+            # If nothing has settled its dial before, this does.
+            error = dial_error(link.target, reason, detail)
+            self._settle(link, Failed(error))
         self.merger.review()
         self.drains.check()
+
+    def _tell_of_stranger(
+        self, link: IPeerLink, reason: CloseReason, detail: str
+    ) -> None:
+        host = link.remote_host
+        if reason in _TURNED_AT_THE_DOOR:
+            self._emit(PeerRefused(id="", name="", host=host, reason=reason.value))
+        elif reason in _WORTH_TELLING:
+            error = detail or reason.value
+            self._emit(NodeError(context=f"Handshake with {host}", error=error))
 
     def link_gone(self, link: IPeerLink) -> None:
         """A connection is closed."""

@@ -8,6 +8,7 @@
     ├── AddressError           a text is not an address
     ├── ConfigError            a setting is out of its range
     ├── NotRunning             the node is not started, or stopped already
+    ├── WrongLoop              the asyncio loop that runs is not the reactor's
     ├── UnknownPeer            no link to a peer of that ID
     │   └── AmbiguousPeer      several hosts run a peer of that ID
     └── ConnectError           a dial that did not become a link
@@ -65,6 +66,13 @@ class ConfigError(MeshError, ValueError):
 
 class NotRunning(MeshError):
     """The call needs a node that has been started and not yet stopped."""
+
+
+class WrongLoop(MeshError):
+    """The asyncio loop that runs is not the reactor's, and the reactor does not run.
+
+    Nothing would ever happen to the node; the message says how to run it.
+    """
 
 
 class UnknownPeer(MeshError, LookupError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from asyncio import get_running_loop
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, overload
 
+from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.python.failure import Failure
@@ -25,6 +27,7 @@ from meshproto.errors import (
     NotRunning,
     SelfConnection,
     UnknownPeer,
+    WrongLoop,
 )
 from meshproto.events import (
     CloseReason,
@@ -167,12 +170,14 @@ class MeshNode:
 
         Fires when the node listens; joining goes on behind it and shows as
         events.  Fails with `twisted.internet.error.CannotListenError` when the
-        port cannot be had, and with `NotRunning` on a second call.
+        port cannot be had, with `NotRunning` on a second call, and with
+        `WrongLoop` under ``asyncio.run`` where that does not run the reactor.
         """
         if self._phase is not _Phase.NEW:
             return fail(NotRunning("a node is started once"))
         self._phase = _Phase.STARTING
         try:
+            _require_loop_of(self.clock)
             listening = self._network.listen(MeshServerFactory(self._hub))
         except Exception:
             listening = fail()
@@ -388,3 +393,26 @@ class MeshNode:
                 "pass one of peers()"
             )
         return entries[0]
+
+
+def _require_loop_of(reactor: object) -> None:
+    """Raise `WrongLoop` where a foreign asyncio loop runs and the reactor does not.
+
+    A reactor may be run later, but not from within the loop that blocks it.  Of a
+    clock that is no reactor of Twisted's nothing is known: it may be a test's.
+    """
+    try:
+        loop = get_running_loop()
+    except RuntimeError:
+        return
+    if not isinstance(reactor, ReactorBase) or reactor.running:
+        return
+    # An asyncio reactor needs no run(), where somebody else runs its loop.
+    if getattr(reactor, "_asyncioEventloop", None) is not loop:
+        raise WrongLoop(
+            "the asyncio loop that runs here is not the reactor's, so the node would "
+            "do nothing; start the program with twisted.internet.task.react, or "
+            "install twisted.internet.asyncioreactor on the loop first, as "
+            'examples/asyncio_app.py does (docs/embedding.md, "In an asyncio '
+            'program")'
+        )

@@ -268,8 +268,6 @@ class MeshProtocol(LineReceiver):
             self._pauses -= {reason}
             if not self._pauses:
                 self.reading = True
-                # What was not read meanwhile is no silence of the far end.
-                self.last_heard = self._clock.seconds()
                 if self._session.state is DRAINING:
                     self._set_deadline(self._limits.drain_timeout)
                 if self._turn is None:
@@ -377,6 +375,7 @@ class MeshProtocol(LineReceiver):
         """Tell what waits to be told, then read from the connection again."""
         self.paused = False
         if not self._busy:
+            # What was not read meanwhile is no silence of the far end either.
             self.dataReceived(b"")
             if self.paused or self._ended():
                 return

@@ -680,6 +680,18 @@ class LinkTests(BookTestCase):
             pauses.append(due - 100.0)
         self.assertEqual(pauses, [0.5, 1, 2, 4, 8, 16, 30, 30, 0.5, 0.5, 1])
 
+    def test_one_that_is_forgotten_does_not_come_back(self) -> None:
+        """A dial of it may fail while a peer that claims it is connected."""
+        self.book = self.make(max_failures=1)
+        self.book.learn([self.target], EVE, "203.0.113.9", 0.0)
+        self.book.dial_started(self.target)
+        self.book.link(self.target, BOB, proven=False)
+        self.assertEqual(
+            self.book.dial_failed(self.target, 0.0, lonely=False), Forgotten()
+        )
+        self.book.peer_left(BOB, 0.0)
+        self.assertEqual((len(self.book), self.book.due(1000.0)), (0, []))
+
     def test_who_is_told_of_is_dialled_soon(self) -> None:
         """After a partition nobody waits for a long backoff to end."""
         self.dice.value = 0.5

@@ -924,6 +924,15 @@ class TwinTests(BenchCase):
         self.assertEqual(len(bench.of(PeerConnected)), 1)
         self.assertIn("192.0.2.3:8003", self.targets(bench))
 
+    def test_a_twin_that_is_known_is_a_peer_like_any_other(self) -> None:
+        """Its end is not taken for a merge with a link whose far end is unknown."""
+        bench = self.bench()
+        wire = bench.caller()
+        wire.say("peer-8001:twin", "hi")
+        self.assertEqual(self.ids(bench), ["peer-8001"])
+        wire.hang_up()
+        self.assertEqual(self.reasons(bench), [CloseReason.CLOSED_BY_PEER])
+
     def test_a_twin_without_a_listening_address_is_known_at_the_deadline(self) -> None:
         bench = self.bench()
         bench.caller().say("peer-8001:twin")
@@ -1703,6 +1712,25 @@ class DepartureTests(BenchCase):
         delivery = bench.node.broadcast("z")
         self.assertFalse(delivery)
         self.assertEqual(self.reasons(bench), [CloseReason.SLOW_CONSUMER])
+
+    def test_a_peer_that_is_cut_as_soon_as_it_is_there(self) -> None:
+        """Its dial has come to an end as well."""
+        bench = self.bench(send_queue_soft=1000, send_queue_hard=70_000)
+
+        def talk(event: PeerConnected) -> None:
+            for _ in range(30):
+                bench.node.broadcast("x" * 10_000)
+
+        bench.node.subscribe(talk, PeerConnected)
+        connecting = bench.node.connect(BOB)
+        bob = bench.dialled(BOB).succeed()
+        bob.transport.stuck = True
+        bob.say("peer-8002:bob")
+        bench.clock.advance(1)
+        self.failureResultOf(connecting, HandshakeFailed)
+        self.assertEqual(self.reasons(bench), [CloseReason.SLOW_CONSUMER])
+        bench.node.connect(BOB)
+        self.assertEqual(len(bench.network.dials), 2)
 
 
 class SubscriberTests(BenchCase):

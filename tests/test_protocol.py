@@ -1196,6 +1196,18 @@ class PauseTests(LinkCase):
         self.assertTrue(wire.protocol.reading)
         self.assertEqual(self.messages(), [Chat("hello")])
 
+    def test_time_in_which_nothing_is_read_is_no_silence(self) -> None:
+        """The far end counts as heard when it is read again, and not before."""
+        wire = self.ready()
+        began = self.clock.seconds()
+        wire.protocol.pause("one")
+        wire.protocol.pause("two")
+        self.clock.advance(100)
+        wire.protocol.resume("one")
+        self.assertEqual(wire.protocol.last_heard, began)
+        wire.protocol.resume("two")
+        self.assertEqual(wire.protocol.last_heard, began + 100)
+
     def test_a_pause_in_the_midst_of_a_piece_keeps_the_rest_in_order(self) -> None:
         class Busy(FakeHost):
             def message_received(

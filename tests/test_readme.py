@@ -41,7 +41,7 @@ from meshproto.protocol import TURN
 from meshproto.render import TAGS
 from meshproto.service import MAX_LOG_LINE
 from meshproto.usage import PromptOptions
-from tests.terminals import Terminal, environment, free_port, wait_until
+from tests.terminals import Terminal, Visitor, environment, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -163,6 +163,8 @@ class CommandTests(SynchronousTestCase):
         assert node.stdout is not None
         wanted = f"[SYSTEM] Node peer-{port} listening on port {port}"
         self.assertTrue(any(wanted in line for line in node.stdout))
+        # Before its reactor runs a Ctrl-C could get lost.
+        Visitor(int(port)).close()
         node.send_signal(signal.SIGINT)
         node.wait(PATIENCE)
         self.assertEqual(list(Path(folder).iterdir()), [])
