@@ -20,7 +20,7 @@ from meshproto.interfaces import IPeerLink
 
 #: So many messages are told at most before the clock is looked at again; fewer
 #: where the subscribers are slow.  Runs of so `_FEW` are told without a look.
-_LONGEST_STRIDE: Final = 64
+_LONGEST_STRIDE: Final = 128
 _FEW: Final = 4
 
 #: It takes the kinds of events that it has asked for.
@@ -109,8 +109,10 @@ class Announcer:
         self._telling = True
         try:
             while told < count:
-                goal = min(told + self._stride, count)
-                rest = iter(texts[told:goal])
+                goal = told + self._stride
+                if goal >= count:
+                    goal = count
+                rest = iter(texts if goal - told == count else texts[told:goal])
                 for text in rest:
                     event = draft()
                     event.peer = peer
@@ -127,16 +129,19 @@ class Announcer:
                         told_in_runs = self._tell_run(peer, texts, told_in_runs, told)
                         self._tell_untold()
                     if not link.reading:
+                        told = goal - length_hint(rest)
                         break
-                told = goal - length_hint(rest)
-                if not link.reading or (count > _FEW and self._is_over(link)):
-                    break
+                else:
+                    told = goal
+                    if count > _FEW and not self._is_over(link):
+                        continue
+                break
             if self._hear_runs:
                 self._tell_run(peer, texts, told_in_runs, told)
                 self._tell_untold()
         finally:
             self._telling = False
-        return texts[told:]
+        return texts[told:] if told < count else ()
 
     def _is_over(self, link: IPeerLink) -> bool:
         """Whether the turn of a link is, at the end of a stride.

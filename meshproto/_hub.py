@@ -20,6 +20,7 @@ from meshproto._drain import Drains
 from meshproto._fanout import Fanout
 from meshproto._merger import Merger
 from meshproto._throttle import Throttle
+from meshproto._turns import Turns
 from meshproto.address import IPAddress, PeerAddress, Target
 from meshproto.addressbook import AddressBook
 from meshproto.config import NodeConfig
@@ -115,6 +116,7 @@ class Hub:
         rng: random.Random,
     ) -> None:
         self.clock = clock
+        self.turns = Turns()
         self.announcer = Announcer(clock)
         self._emit = self.announcer.emit
         self.limits = LinkLimits(

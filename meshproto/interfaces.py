@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         IStreamClientEndpoint,
     )
 
+    from meshproto._turns import Turns
     from meshproto.address import Target
     from meshproto.registry import Verdict
     from meshproto.wire import Mesh1
@@ -121,6 +122,7 @@ class IPeerHost(Interface):
 
     clock: IReactorTime = Attribute("What links take their time from.")
     limits: LinkLimits = Attribute("What one link may take.")
+    turns: Turns = Attribute("How long links keep the reactor.")
 
     def is_own_host(host: str) -> bool:
         """Whether the host is this machine, in whatever spelling."""

@@ -8,15 +8,14 @@ Real TCP goes on delivering lines that were buffered when a connection is
 aborted, and `LineReceiver` stops only for an orderly close.  So the protocol
 has a guard of its own: once a link has ended no line reaches the session.
 
-Reading is shared out by time.  A link may keep the reactor for `TURN` seconds,
-subscribers included; then every other link has its turn, whatever came in on
-this one.  So a connection may be gone while its last words are still unread:
-the link ends when they have been told.
+Reading is shared out by time: when a link has had its turn (`Turns`) every other
+one comes before the rest of what has come in on it.  So a connection may be gone
+while its last words are still unread: the link ends when they have been told.
 """
 
 from __future__ import annotations
 
-from typing import Final, assert_never
+from typing import assert_never
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
@@ -24,6 +23,7 @@ from twisted.internet.interfaces import (
     IConsumer,
     IDelayedCall,
     IHalfCloseableProtocol,
+    IPushProducer,
     ITCPTransport,
 )
 from twisted.internet.protocol import connectionDone
@@ -55,16 +55,12 @@ from meshproto.session import (
 from meshproto.wire import DELIMITER, Message, next_lines, not_a_node
 
 
-class _Transport(ITCPTransport, IConsumer):
+class _Transport(ITCPTransport, IConsumer, IPushProducer):
     """What every stream transport of Twisted is."""
 
 
 # One for all links: there may be thousands.
 _NO_REASONS: frozenset[object] = frozenset()
-
-#: Seconds for which a link keeps the reactor when there is more to read.  About
-#: what a full read of ordinary chat takes, so links of all kinds get as much.
-TURN: Final = 0.000_5
 
 #: Where a connection without IP addresses (a UNIX socket) ends: here.
 _NO_HOST = "127.0.0.1"
@@ -150,7 +146,7 @@ class MeshProtocol(LineReceiver):
         self.last_heard = now = self._clock.seconds()
         self._unread += data
         if not self._busy:
-            self.turn_ends = now + TURN
+            self.turn_ends = now + self._host.turns.seconds
             self._busy = True
             try:
                 self._read()
@@ -332,18 +328,16 @@ class MeshProtocol(LineReceiver):
                 self._unread = rest
                 self.lineReceived(line)
             else:
-                end = next_lines(self._unread, self.MAX_LENGTH)
+                heard, end = self.codec.read(self._unread, self.MAX_LENGTH)
                 if not end:
                     line = self._unread.removesuffix(b"\r")
                     if len(line) > self.MAX_LENGTH:
                         self.lineLengthExceeded(line)
                     return
-                lines, self._unread = self._unread[:end], self._unread[end:]
-                if b"\r" in lines:
-                    lines = lines.replace(b"\r\n", DELIMITER)
-                self._heard = self.codec.decode(lines[:-1])
-                if len(self._heard) > 1:
-                    self._heard.reverse()
+                self._unread = self._unread[end:]
+                if len(heard) > 1:
+                    heard.reverse()
+                self._heard = heard
 
     def _has_had_its_turn(self) -> bool:
         """Leave the reactor to the others, if this link has kept it long enough."""
@@ -351,6 +345,7 @@ class MeshProtocol(LineReceiver):
             return False
         if self._turn is None:
             self.pauseProducing()
+            self._host.turns.wait()
             self._turn = self._clock.callLater(0, self._own_turn)
         return True
 
@@ -368,6 +363,7 @@ class MeshProtocol(LineReceiver):
 
     def _own_turn(self) -> None:
         self._turn = None
+        self._host.turns.go()
         if not self._pauses:
             self._read_on()
 
@@ -384,7 +380,7 @@ class MeshProtocol(LineReceiver):
             elif self._far_end_finished:
                 self._heard_to_the_end()
         if self._lost is None and not self._ended():
-            self.resumeProducing()
+            self.transport.resumeProducing()
 
     def _heard_to_the_end(self) -> None:
         match self._session.state:
@@ -499,6 +495,7 @@ class MeshProtocol(LineReceiver):
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
+            self._host.turns.go()
         self.reading = False
         self._unread = b""
         self._heard = None

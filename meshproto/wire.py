@@ -55,8 +55,10 @@ MAX_ADDRESSES: Final = 100
 MAX_RUN: Final = 512
 #: Bytes of a far end's first words that an error quotes.
 MAX_QUOTED: Final = 40
-#: Bytes that are decoded at once: as values they take many times the memory.
-PIECE: Final = 16 * 1024
+#: Lines and bytes that are decoded at once: as values, short lines take many
+#: times their memory.
+MAX_LINES: Final = 2048
+PIECE: Final = 64 * 1024
 
 WORD_JOINER: Final = "\u2060"
 
@@ -221,16 +223,40 @@ class Mesh1:
                 return refusal
         return self.decode_greeting(line)
 
+    def read(self, data: bytes, limit: int) -> tuple[list[Message], int]:
+        """What the lines at the beginning say, and how many bytes they are.
+
+        As many lines as are complete and have at most ``limit`` bytes without
+        their line end (LF or CRLF), but no more than `MAX_LINES`, nor than
+        `PIECE` bytes.  None, and 0 bytes, when the first line is not complete or
+        too long.
+        """
+        end = next_lines(data, limit)
+        if not end:
+            return [], 0
+        if b"\r" in data:
+            lines = data[:end].replace(b"\r\n", DELIMITER)[:-1]
+        else:
+            lines = data[: end - 1]
+        joined = lines.decode("utf-8", "replace")
+        texts = joined.split("\n", MAX_LINES)
+        if len(texts) > MAX_LINES:
+            texts.pop()
+            end -= len(data[:end].split(DELIMITER, MAX_LINES)[-1])
+        return self._messages(joined, texts), end
+
     def decode(self, lines: bytes) -> list[Message]:
         """What lines after the handshake say.  Never raises.
 
         ``lines`` are one or more, with a line feed between them.  Chat that is
         not interrupted makes one `Chats`; empty lines say nothing.
         """
-        # A line feed is no part of a longer UTF-8 sequence, so this is what
-        # each line says by itself.
         joined = lines.decode("utf-8", "replace")
-        texts = joined.split("\n")
+        return self._messages(joined, joined.split("\n"))
+
+    def _messages(self, joined: str, texts: list[str]) -> list[Message]:
+        # A line feed is no part of a longer UTF-8 sequence, so each text is what
+        # its line says by itself.
         messages: list[Message] = []
         begin = 0
         if _may_hold_more_than_chat(joined, texts):
@@ -366,15 +392,25 @@ def not_a_node(said: bytes) -> str:
 def next_lines(data: bytes, limit: int) -> int:
     """How many bytes at the beginning of ``data`` are lines to be decoded next.
 
-    They are complete, have at most ``limit`` bytes without their line end (LF or
-    CRLF), and together at most `PIECE` bytes unless the first alone is longer.
-    0 when the first line is not complete, or too long.
+    They are complete, and have at most ``limit`` bytes without their line end (LF
+    or CRLF).  There are no more of them than `PIECE` bytes hold, and one at least
+    if the first is complete and fits.
     """
     if len(data) <= limit and len(data) <= PIECE:
         return data.rfind(DELIMITER) + 1
-    newline = data.rfind(DELIMITER, 0, min(PIECE, limit + 1))
-    if newline < 0:
-        newline = data.find(DELIMITER, 0, limit + 2)
-        if newline > limit and data[limit : limit + 1] != b"\r":
-            return 0
-    return newline + 1
+    most = len(data)
+    if most > PIECE:
+        most = PIECE
+    end = 0
+    while end < most:
+        # The last line feed that lines starting here can share one limit with.
+        stop = end + limit + 1
+        newline = data.rfind(DELIMITER, end, stop if stop < most else most)
+        if newline < 0:
+            if end and stop > most:
+                break
+            newline = data.find(DELIMITER, end, stop + 1)
+            if newline < 0 or (newline == stop and data[newline - 1 : stop] != b"\r"):
+                break
+        end = newline + 1
+    return end

@@ -35,6 +35,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from meshproto._turns import Turns
 from meshproto.address import PeerAddress, Target, parse_target
 from meshproto.config import NodeConfig
 from meshproto.errors import AddressError
@@ -311,6 +312,7 @@ class FakeHost:
         own_hosts: Iterable[str] = ("127.0.0.1",),
     ) -> None:
         self.clock = clock
+        self.turns = Turns()
         self.limits = limits or LinkLimits()
         self.own_hosts = set(own_hosts)
         self.verdict: Callable[[IPeerLink, Hello], Verdict] = self.admit

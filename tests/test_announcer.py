@@ -270,7 +270,7 @@ class TurnTests(AnnouncerCase):
         self.assertEqual(self.turn(texts), ())
         self.takes = 1.0
         left = texts
-        for told in (64, 8, 1, 1):
+        for told in (128, 16, 2, 1, 1):
             before, left = len(left), self.turn(left)
             self.assertEqual(before - len(left), told)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from meshproto._turns import LONG_TURN
 from meshproto.events import ChatReceived, PeerDisconnected
 from meshproto.node import MeshNode
-from meshproto.protocol import TURN
 from meshproto.testing import SimNetwork
 
 
@@ -130,7 +130,7 @@ class FloodTests(SynchronousTestCase):
         # There is more than that to be heard of the others.
         self.assertLess(sum(self.heard.values()), self.flooders * self.lines)
         # A round of all of them, and the one that was under way.
-        turn = max(TURN, self.busy)
+        turn = max(LONG_TURN, self.busy)
         self.assertLess(max(waits), 2 * (self.flooders + 1) * 2 * turn)
 
     def test_everybody_has_the_same_share(self) -> None:

@@ -14,6 +14,7 @@ from meshproto.errors import (
     HandshakeFailed,
     HandshakeRejected,
     MeshFull,
+    NotRunning,
     SelfConnection,
 )
 from meshproto.events import (
@@ -1729,8 +1730,9 @@ class DepartureTests(BenchCase):
         bench.clock.advance(1)
         self.failureResultOf(connecting, HandshakeFailed)
         self.assertEqual(self.reasons(bench), [CloseReason.SLOW_CONSUMER])
-        bench.node.connect(BOB)
+        again = bench.node.connect(BOB)
         self.assertEqual(len(bench.network.dials), 2)
+        again.addErrback(lambda why: why.trap(NotRunning))
 
 
 class SubscriberTests(BenchCase):

@@ -24,9 +24,16 @@ PLUGIN = ROOT / "twisted" / "plugins" / "meshnode_plugin.py"
 
 #: Every module of the package has its floor; a new one gets its place here.
 FLOORS: dict[int, tuple[str, ...]] = {
-    0: ("_lookalikes", "errors", "address", "wire", "events", "config"),
+    0: ("_lookalikes", "_turns", "errors", "address", "wire", "events", "config"),
     1: ("interfaces",),
-    2: ("session", "registry", "pending", "addressbook", "liveness", "ratelimit"),
+    2: (
+        "session",
+        "registry",
+        "pending",
+        "addressbook",
+        "liveness",
+        "ratelimit",
+    ),
     3: ("_outbox", "_network", "_sockets", "protocol", "factory"),
     4: (
         "_announcer",

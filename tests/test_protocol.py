@@ -15,11 +15,12 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from meshproto._turns import LONG_TURN, SHORT_TURN
 from meshproto.address import EndpointTarget, PeerAddress
 from meshproto.errors import LocalProtocolError
 from meshproto.events import CloseReason, Direction
 from meshproto.interfaces import IPeerHost, IPeerLink, LinkLimits
-from meshproto.protocol import TURN, MeshProtocol
+from meshproto.protocol import MeshProtocol
 from meshproto.registry import (
     Crossed,
     Duplicate,
@@ -74,7 +75,9 @@ def first_of(
 
 
 class Slow(FakeHost):
-    """Needs a tenth of a link's turn for each message, and for each text."""
+    """Needs a tenth of a long turn for each message, and for each text."""
+
+    needs = LONG_TURN / 10
 
     def message_received(self, link: IPeerLink, message: Message) -> Message | None:
         if not isinstance(message, Chats):
@@ -89,7 +92,7 @@ class Slow(FakeHost):
 
     def work(self) -> None:
         # No call is made, as none is while a real application works.
-        cast(Clock, self.clock).rightNow += TURN / 10
+        cast(Clock, self.clock).rightNow += self.needs
 
 
 def message_of(told: list[tuple[object, ...]]) -> list[object]:
@@ -1019,6 +1022,8 @@ class AfterTheEndTests(LinkCase):
 class TurnTests(LinkCase):
     """A flood leaves the others their turn, whatever it is made of."""
 
+    host: Slow
+
     def setUp(self) -> None:
         super().setUp()
         self.host = Slow(self.clock)
@@ -1085,6 +1090,25 @@ class TurnTests(LinkCase):
         other.protocol.dataReceived(b"PING\n")
         self.assertEqual(self.answered(other), 1)
         self.assertEqual(self.answered(flooder), 10)
+
+    def test_turns_are_short_while_another_link_waits(self) -> None:
+        short, long = SHORT_TURN / self.host.needs, LONG_TURN / self.host.needs
+        first, second = self.ready(), self.ready()
+        for wire in (first, second):
+            wire.transport.taken.clear()
+            wire.protocol.dataReceived(b"PING\n" * 40)
+
+        def turn() -> tuple[int, int]:
+            before = self.answered(first), self.answered(second)
+            self.turn()
+            return self.answered(first) - before[0], self.answered(second) - before[1]
+
+        self.assertAlmostEqual(self.answered(first), long, delta=1)
+        self.assertAlmostEqual(self.answered(second), short, delta=1)
+        for many in turn():
+            self.assertAlmostEqual(many, short, delta=1)
+        first.protocol.abort(CloseReason.TIMEOUT)
+        self.assertAlmostEqual(turn()[1], long, delta=1)
 
     def test_a_pause_meanwhile(self) -> None:
         wire = self.flooded(b"PING\n" * 15)

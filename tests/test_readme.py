@@ -35,9 +35,9 @@ from meshproto._quiet import (
     WINDOW,
     Rate,
 )
+from meshproto._turns import LONG_TURN, SHORT_TURN
 from meshproto.config import MiB
 from meshproto.liveness import MUTE_AFTER
-from meshproto.protocol import TURN
 from meshproto.render import TAGS
 from meshproto.service import MAX_LOG_LINE
 from meshproto.usage import PromptOptions
@@ -272,7 +272,8 @@ class TableTests(SynchronousTestCase):
         ]
         bounds: tuple[Any, ...] = (
             _drain.PATIENCE,
-            TURN,
+            LONG_TURN,
+            SHORT_TURN,
             LOG.chat,
             SCREEN.chat,
             LOG.moves,

@@ -24,11 +24,11 @@ from twisted.logger import Logger, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 import meshproto
-from meshproto import protocol
 from meshproto._announcer import Announcer
 from meshproto._loop import Loop
 from meshproto._merger import Merger
 from meshproto._outbox import Outbox
+from meshproto._turns import Turns
 from meshproto.addressbook import AddressBook, Forgotten
 from meshproto.dialer import Dialer
 from meshproto.events import (
@@ -486,7 +486,13 @@ class BrokenNodeTests(SynchronousTestCase):
         self.assertFound("bound", Outbox, "__init__", endless, first=112)
 
     def test_links_that_keep_the_reactor(self) -> None:
-        self.assertFound("late", protocol, "TURN", inf, first=44)
+        original = Turns.__init__
+
+        def endless(turns: Turns) -> None:
+            original(turns)
+            turns.seconds = inf
+
+        self.assertFound("late", Turns, "__init__", endless, first=44)
 
     def test_two_links_that_are_never_merged(self) -> None:
         self.assertFound("one link", Merger, "crossed", lambda merger, entry: None)

@@ -13,6 +13,7 @@ from meshproto import wire
 from meshproto.address import PeerAddress
 from meshproto.errors import LocalProtocolError, RemoteProtocolError
 from meshproto.wire import (
+    MAX_LINES,
     MAX_RUN,
     PIECE,
     Chat,
@@ -705,6 +706,30 @@ class NextLinesTests(SynchronousTestCase):
             (b"x" * limit + b"\ry\n", 0),
         ):
             self.assertEqual(next_lines(data, limit), end, data[:20])
+
+    def test_no_more_than_so_many_lines_at_once(self) -> None:
+        """Their messages are those of all, whatever the line ends."""
+        codec = Mesh1()
+        for end in (b"\n", b"\r\n"):
+            for line in (b"x", b"\xff", "é".encode(), b"PING"):
+                data = (line + end) * (2 * MAX_LINES + 3)
+                heard: list[Message] = []
+                sizes = []
+                while data:
+                    messages, size = codec.read(data, 100)
+                    heard += singly(messages)
+                    sizes.append(size // len(line + end))
+                    data = data[size:]
+                self.assertEqual(sizes, [MAX_LINES, MAX_LINES, 3])
+                self.assertEqual(
+                    heard, singly(codec.decode(line)) * (2 * MAX_LINES + 3)
+                )
+
+    def test_nothing_is_read_of_what_is_not_complete_or_too_long(self) -> None:
+        codec = Mesh1()
+        for data in (b"", b"abc", b"abcd\n", b"abc\r"):
+            self.assertEqual(codec.read(data, 3), ([], 0))
+        self.assertEqual(codec.read(b"\nabc", 3), ([], 1))
 
 
 def singly(messages: list[Message]) -> list[Message]:
