@@ -1103,12 +1103,12 @@ class TurnTests(LinkCase):
             self.turn()
             return self.answered(first) - before[0], self.answered(second) - before[1]
 
-        self.assertAlmostEqual(self.answered(first), long, delta=1)
-        self.assertAlmostEqual(self.answered(second), short, delta=1)
+        self.assertApproximates(self.answered(first), long, 1)
+        self.assertApproximates(self.answered(second), short, 1)
         for many in turn():
-            self.assertAlmostEqual(many, short, delta=1)
+            self.assertApproximates(many, short, 1)
         first.protocol.abort(CloseReason.TIMEOUT)
-        self.assertAlmostEqual(turn()[1], long, delta=1)
+        self.assertApproximates(turn()[1], long, 1)
 
     def test_a_pause_meanwhile(self) -> None:
         wire = self.flooded(b"PING\n" * 15)
