@@ -192,7 +192,8 @@ class MeshProtocol(LineReceiver):
             why, detail = CloseReason.CLOSED_BY_PEER, self._half_said()
         else:
             why, detail = CloseReason.CONNECTION_LOST, reason.getErrorMessage()
-        if not self._ended() and self._waits_to_be_told():
+        if not (self._ended() or self._pauses) and self._waits_to_be_told():
+            # Only a turn away; a pause may last, and the peer be back before.
             self._lost = why, detail
         else:
             self._end(why, detail, abort=False)
@@ -245,6 +246,8 @@ class MeshProtocol(LineReceiver):
 
     def pause(self, reason: object) -> None:
         """Stop reading until the reason is resumed."""
+        if self._lost is not None:
+            self._end(*self._lost, abort=False)
         if self._ended():
             return
         if not self._pauses:

@@ -1172,15 +1172,23 @@ class TurnTests(LinkCase):
         self.lost(wire)
         self.assertEqual(self.host.told[-1], ("gone",))
 
-    def test_the_last_words_of_a_paused_link(self) -> None:
+    def test_a_paused_link_does_not_wait_to_be_resumed(self) -> None:
+        """Its peer may come back before, and finds its seat free."""
         wire = self.ready()
         wire.protocol.pause("busy")
         wire.protocol.dataReceived(b"bye\n")
         self.lost(wire)
-        self.assertEqual(self.ends(), [])
-        wire.protocol.resume("busy")
-        self.assertEqual(self.messages(), [Chat("bye")])
+        self.assertEqual(self.messages(), [])
         self.assertEqual(self.host.told[-1], ("gone",))
+
+    def test_nor_does_one_that_is_paused_before_its_turn(self) -> None:
+        wire = self.flooded(b"x\n" * 15)
+        self.lost(wire)
+        wire.protocol.pause("busy")
+        self.assertEqual(len(self.messages()), 10)
+        self.assertEqual(self.host.told[-1], ("gone",))
+        self.assertEqual(self.host.told.count(("gone",)), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_link_that_is_closed_meanwhile(self) -> None:
         """Our own end of it drops what is not told, as ever."""
