@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from twisted.application.service import IService
@@ -97,13 +99,16 @@ class DaemonService(MeshService):
         ):
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) == default:
-                signal.signal(number, handler)
+                signal.signal(number, partial(self._received, handler))
 
-    def _hung_up(self, number: int, _: object) -> None:
+    def _received(self, handler: Callable[[int], None], number: int, _: object) -> None:
+        # What is logged while a line is being written gets lost, so not here.
+        self._reactor.callFromThread(handler, number)
+
+    def _hung_up(self, number: int) -> None:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            return
         signal.signal(number, signal.SIG_IGN)
-        self._reactor.callFromThread(self._end_by, number)
-
-    def _end_by(self, number: int) -> None:
         self._log.info("Received SIGHUP, shutting down.")
         atexit.register(_die_of, number)
         with suppress(ReactorNotRunning):

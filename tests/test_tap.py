@@ -238,6 +238,9 @@ class DaemonServiceTests(SynchronousTestCase):
         service.startService()
         for number in (signal.SIGINT, signal.SIGTERM):
             self.handlers[number](number, None)
+        # What the reactor does then, it does when no line is being written.
+        self.assertEqual(self.reactor.received, [])
+        self.reactor.advance(0)
         self.assertEqual(self.reactor.received, [signal.SIGINT, signal.SIGTERM])
 
     def test_signals_that_are_ignored(self) -> None:
@@ -258,11 +261,13 @@ class DaemonServiceTests(SynchronousTestCase):
         self.patch(os, "kill", lambda pid, number: killed.append((pid, number)))
         self.reactor.hasStopped = False
         self.make().startService()
-        self.handlers[signal.SIGHUP](signal.SIGHUP, None)
-        self.assertIs(self.handlers[signal.SIGHUP], signal.SIG_IGN)
+        hang_up = self.handlers[signal.SIGHUP]
+        hang_up(signal.SIGHUP, None)
+        hang_up(signal.SIGHUP, None)
         self.assertFalse(self.reactor.hasStopped)
         with capturedLogs() as events:
             self.reactor.advance(0)
+        self.assertIs(self.handlers[signal.SIGHUP], signal.SIG_IGN)
         self.assertEqual(
             [formatEvent(event) for event in events],
             ["Received SIGHUP, shutting down."],
