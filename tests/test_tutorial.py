@@ -73,7 +73,9 @@ class Newcomer(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         # In the order of those that they stand for: lists are sorted by them.
         ports = sorted({free_port() for _ in range(10)})
-        self.ports = dict(zip(("8001", "8002", "8003"), map(str, ports), strict=False))
+        self.ports = dict(
+            zip(("8001", "8002", "8003", "8004"), map(str, ports), strict=False)
+        )
         self.terminals: list[Terminal] = []
         self.addCleanup(self.close_terminals)
         self.fill_folder()
