@@ -291,8 +291,6 @@ class Hub:
                 self.discovery.introduce(link)
             return
         self.discovery.locate(entry, link)
-        for reason in self._pauses:
-            link.pause(reason)
         if entry.second is link:
             self.merger.crossed(entry)
         elif entry.draining is None:
@@ -309,6 +307,8 @@ class Hub:
                 self.discovery.introduce(link)
         self._settle(link, Linked(entry.snapshot(), entry.key))
         self.merger.review()
+        for reason in tuple(self._pauses):
+            link.pause(reason)
 
     def message_received(self, link: IPeerLink, message: Message) -> Message | None:
         """Hand a message to whom it concerns."""
@@ -345,7 +345,10 @@ class Hub:
         if self._throttle.limits_chat:
             allowed = self._throttle.chat(link, entry, len(texts))
             texts, too_many = texts[:allowed], texts[allowed:]
-        left = self.announcer.emit_chats(link, entry.snapshot(), texts) + too_many
+        left = self.announcer.emit_chats(link, entry.snapshot(), texts)
+        if self._throttle.limits_chat:
+            self._throttle.chatted(link, entry, len(left), bool(too_many))
+        left += too_many
         return Chats(left) if left else None
 
     def turned_away(self, link: IPeerLink, refusal: Refusal) -> None:

@@ -79,14 +79,21 @@ class Throttle:
         if use.chat is None:
             config = self._config
             use.chat = TokenBucket(config.chat_rate, config.chat_burst, now)
-        allowed = use.chat.take(now, wanted)
-        if allowed < wanted and use.waiting is None:
-            link.pause(self)
-            use.waiting = self._clock.callLater(
-                use.chat.wait(now), self._resume, link, use
-            )
+        return use.chat.take(now, wanted)
+
+    def chatted(
+        self, link: IPeerLink, entry: PeerEntry, unsaid: int, is_over: bool
+    ) -> None:
+        """Take back what was not handed on; pause a link that says too much."""
+        use = self._uses.get(link)
+        if use is None or use.chat is None:
+            return
+        use.chat.give_back(unsaid)
+        if is_over and not unsaid and use.waiting is None:
+            wait = use.chat.wait(self._clock.seconds())
+            use.waiting = self._clock.callLater(wait, self._resume, link, use)
             self._tell(use, entry, Throttled.CHAT, 0)
-        return allowed
+            link.pause(self)
 
     def forget(self, link: IPeerLink) -> None:
         """The link has ended."""

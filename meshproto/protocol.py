@@ -193,7 +193,7 @@ class MeshProtocol(LineReceiver):
         else:
             why, detail = CloseReason.CONNECTION_LOST, reason.getErrorMessage()
         if not (self._ended() or self._pauses) and self._waits_to_be_told():
-            # Only a turn away; a pause may last, and the peer be back before.
+            # A turn is short.  A pause may last, and the peer be back before it ends.
             self._lost = why, detail
         else:
             self._end(why, detail, abort=False)
@@ -246,9 +246,13 @@ class MeshProtocol(LineReceiver):
 
     def pause(self, reason: object) -> None:
         """Stop reading until the reason is resumed."""
-        if self._lost is not None:
-            self._end(*self._lost, abort=False)
         if self._ended():
+            return
+        if self._lost is not None:
+            # Its end is a turn away; whoever pauses it does not expect it here.
+            self.reading = False
+            self._unread = b""
+            self._heard = None
             return
         if not self._pauses:
             self.reading = False
@@ -400,6 +404,15 @@ class MeshProtocol(LineReceiver):
             return not_a_node(self._unread)
         return ""
 
+    @property
+    def gone(self) -> bool:
+        """Whether the connection is gone, and only its last words are left."""
+        return self._lost is not None
+
+    @property
+    def _gives_up(self) -> bool:
+        return self._lost is not None and not self.reading
+
     def _waits_to_be_told(self) -> bool:
         """Whether messages that have arrived are kept back by a pause or a turn."""
         return self.paused and bool(
@@ -420,7 +433,7 @@ class MeshProtocol(LineReceiver):
                         if self.paused
                         else self._host.message_received(self, message)
                     )
-                    if rest is not None and not self._ended():
+                    if rest is not None and not (self._ended() or self._gives_up):
                         self._heard = [*(self._heard or ()), rest]
                 case Send(answer):
                     self.send_urgent(answer)

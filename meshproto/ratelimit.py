@@ -13,6 +13,9 @@ from itertools import islice
 
 from meshproto.address import ip_of
 
+#: What sums of small numbers may lack of a whole token.
+_ROUNDING = 1e-9
+
 
 class TokenBucket:
     """How often one peer may do one thing."""
@@ -28,9 +31,13 @@ class TokenBucket:
     def take(self, now: float, wanted: int = 1) -> int:
         """Take as many tokens as are wanted and there; returns how many."""
         self._fill(now)
-        taken = min(wanted, int(self._tokens))
+        taken = min(wanted, int(self._tokens + _ROUNDING))
         self._tokens -= taken
         return taken
+
+    def give_back(self, tokens: int) -> None:
+        """Take back tokens that were not used."""
+        self._tokens += tokens
 
     def wait(self, now: float) -> float:
         """Seconds until there is a token."""

@@ -313,6 +313,9 @@ class Registry:
             if hello.id == self.own_id and not confirmed:
                 return Twin()
             return Admitted(self._seat(key, hello, link, now))
+        if all(each.gone for each in known.links()):
+            # It is back, and is not to wait until its last words are told.
+            return Replaced(self._seat(key, hello, link, now), known)
         if incoming and (not confirmed or known.link.direction is link.direction):
             return Duplicate(known)
         if hello.id == self.own_id and not confirmed:

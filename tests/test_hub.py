@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -1733,6 +1735,24 @@ class DepartureTests(BenchCase):
         again = bench.node.connect(BOB)
         self.assertEqual(len(bench.network.dials), 2)
         again.addErrback(lambda why: why.trap(NotRunning))
+
+    def test_a_peer_that_is_back_while_its_last_words_are_told(self) -> None:
+        bench = self.bench()
+
+        def work(event: ChatReceived) -> None:
+            bench.clock.rightNow += 0.1
+
+        bench.node.subscribe(work, ChatReceived)
+        old = bench.guest("bob:bob")
+        old.protocol.dataReceived(b"x\n" * 50)
+        old.protocol.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(bench.of(PeerDisconnected), [])
+        new = bench.caller()
+        new.protocol.dataReceived(b"bob:bob\n")
+        self.assertEqual(len(bench.of(PeerDisconnected)), 1)
+        self.assertEqual(len(bench.node.peers()), 1)
+        bench.clock.pump([0] * 20)
+        self.assertEqual(new.heard(), b"peer-8001:alice\n")
 
 
 class SubscriberTests(BenchCase):

@@ -1184,7 +1184,10 @@ class TurnTests(LinkCase):
     def test_nor_does_one_that_is_paused_before_its_turn(self) -> None:
         wire = self.flooded(b"x\n" * 15)
         self.lost(wire)
+        self.assertTrue(wire.protocol.gone)
         wire.protocol.pause("busy")
+        self.assertEqual(self.ends(), [])
+        self.turn()
         self.assertEqual(len(self.messages()), 10)
         self.assertEqual(self.host.told[-1], ("gone",))
         self.assertEqual(self.host.told.count(("gone",)), 1)

@@ -152,6 +152,29 @@ class ChatRateTests(ThrottleCase):
             self.assertEqual(self.texts(bench), said[:count])
         self.assertEqual(len(self.throttled(bench)), 1)
 
+    def test_as_many_as_the_rate_allows_are_told_at_once(self) -> None:
+        bench = self.bench(chat_rate=1.0, chat_burst=100)
+        wire = bench.guest("bob:bob")
+        wire.raw("".join(f"{number}\n" for number in range(150)).encode())
+        bench.settle()
+        self.assertEqual(len(self.texts(bench)), 100)
+        self.assertFalse(wire.transport.reading)
+        bench.clock.pump([1] * 50)
+        self.assertEqual(self.texts(bench), [str(number) for number in range(150)])
+
+    def test_a_message_is_counted_once_however_many_turns_it_waits(self) -> None:
+        bench = self.bench(chat_rate=1.0, chat_burst=100)
+
+        def work(event: ChatReceived) -> None:
+            bench.clock.rightNow += 0.002
+
+        bench.node.subscribe(work, ChatReceived)
+        wire = bench.guest("bob:bob")
+        wire.raw(b"x\n" * 60)
+        bench.clock.pump([0] * 100)
+        self.assertEqual(len(self.texts(bench)), 60)
+        self.assertEqual(self.throttled(bench), [])
+
     def test_nobody_is_taken_for_dead_for_it(self) -> None:
         bench = self.bench(chat_rate=0.1, chat_burst=1)
         bench.guest("bob:bob").say(*map(str, range(20)))
