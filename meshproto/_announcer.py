@@ -19,7 +19,7 @@ from meshproto.events import ChatReceived, ChatsReceived, Event, Peer, chat_draf
 from meshproto.interfaces import IPeerLink
 
 #: So many messages are told at most before the clock is looked at again; fewer
-#: where the subscribers are slow.  Runs of so `_FEW` are told without a look.
+#: where the subscribers are slow.  Runs of at most `_FEW` are told without looking.
 _LONGEST_STRIDE: Final = 128
 _FEW: Final = 4
 

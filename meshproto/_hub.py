@@ -408,7 +408,7 @@ class Hub:
                 elif link.target is None:
                     self._tell_of_stranger(link, reason, detail)
         if link.target is not None:
-            # If nothing has settled its dial before, this does.
+            # Settles the dial, unless that has been done.
             error = dial_error(link.target, reason, detail)
             self._settle(link, Failed(error))
         self.merger.review()

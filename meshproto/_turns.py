@@ -1,8 +1,8 @@
 """How long the links of one node keep the reactor, one after the other.
 
 A link whose turn is over while there is more to read waits, and every other link
-comes first.  While one waits turns are short: then what a link gets is decided
-by its share of the time, and not by how much it can read at once.
+comes first.  While one waits turns are short, so that each link gets an equal share of
+the time, however much it has to read.
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ An address is in one of these conditions::
     linked    belongs to a connected peer: not dialled while that lasts
     own       this node says that it is reached there: never dialled
 
-That a dial led back to this node is a failure like any other: soon another node
-may listen there.
+A dial that leads back to this node just fails: another node may listen there later.
 
 The book is bounded in all and for each peer that tells.
 """

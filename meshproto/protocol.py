@@ -8,9 +8,9 @@ Real TCP goes on delivering lines that were buffered when a connection is
 aborted, and `LineReceiver` stops only for an orderly close.  So the protocol
 has a guard of its own: once a link has ended no line reaches the session.
 
-Reading is shared out by time: when a link has had its turn (`Turns`) every other
-one comes before the rest of what has come in on it.  So a connection may be gone
-while its last words are still unread: the link ends when they have been told.
+Reading is shared out by time: after its turn (`Turns`) a link waits until every
+other link has been read.  So a connection may be gone while its last words are
+still unread: the link ends when they have been told.
 """
 
 from __future__ import annotations
@@ -378,7 +378,7 @@ class MeshProtocol(LineReceiver):
         """Tell what waits to be told, then read from the connection again."""
         self.paused = False
         if not self._busy:
-            # What was not read meanwhile is no silence of the far end either.
+            # The far end was not silent: it was not read.
             self.dataReceived(b"")
             if self.paused or self._ended():
                 return
