@@ -317,6 +317,8 @@ class Hub:
             self._twin_said(link, message)
             return None
         if isinstance(message, Chats):
+            if entry.speaks_elsewhere(link):
+                return message
             return self._chats_received(link, entry, message.texts)
         ends_introduction = entry.hears(link, message)
         match message:

@@ -70,6 +70,7 @@ class IPeerLink(Interface):
     last_heard: float = Attribute("Clock seconds when anything last arrived.")
     moved_at: float = Attribute("Clock seconds when the far end last took any.")
     turn_ends: float = Attribute("Clock seconds when others have to be read.")
+    waits: bool = Attribute("Whether messages that arrived wait for its turn.")
     gone: bool = Attribute("Whether only its last words are left of it.")
     codec: Mesh1 = Attribute("What turns messages into this link's lines.")
     seat: Any = Attribute("What the registry notes here; None before it does.")

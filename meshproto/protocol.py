@@ -314,13 +314,19 @@ class MeshProtocol(LineReceiver):
         while not self.paused:
             while self._heard:
                 message = self._heard.pop()
+                others = len(self._heard)
                 self._carry_out(self._session.receive(message), message)
                 if self.paused:
                     return
                 if not (self._heard or self._unread):
                     self._heard = None
                     return
-                if self._has_had_its_turn():
+                # What is given back whole cannot be taken in this turn.
+                is_refused = len(self._heard or ()) > others and (
+                    self._heard is not None and self._heard[-1] is message
+                )
+                if is_refused or self._clock.seconds() >= self.turn_ends:
+                    self._let_others_have_their_turn()
                     return
             if not self._unread:
                 return
@@ -346,15 +352,11 @@ class MeshProtocol(LineReceiver):
                     heard.reverse()
                 self._heard = heard
 
-    def _has_had_its_turn(self) -> bool:
-        """Leave the reactor to the others, if this link has kept it long enough."""
-        if self._clock.seconds() < self.turn_ends:
-            return False
+    def _let_others_have_their_turn(self) -> None:
         if self._turn is None:
             self.pauseProducing()
             self._host.turns.wait()
             self._turn = self._clock.callLater(0, self._own_turn)
-        return True
 
     def _is_stale(self) -> bool:
         """Whether a dialler gave up while its hello lay unread.
@@ -403,6 +405,11 @@ class MeshProtocol(LineReceiver):
         if self._session.state is GREETING and self._unread:
             return not_a_node(self._unread)
         return ""
+
+    @property
+    def waits(self) -> bool:
+        """Whether messages have arrived that wait for the link's turn."""
+        return self._turn is not None
 
     @property
     def gone(self) -> bool:

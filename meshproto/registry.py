@@ -102,6 +102,11 @@ class PeerEntry:
             )
         return before is _Introduction.HAS_ASKED and isinstance(message, PeerList)
 
+    def speaks_elsewhere(self, link: IPeerLink) -> bool:
+        """Whether chat of another link was said before, and is still to be told."""
+        before = self._chats_on
+        return before is not link and before in self.links() and before.waits
+
     def chats(self, link: IPeerLink) -> bool:
         """Note that the peer chats on a link; False when that comes too late.
 

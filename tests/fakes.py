@@ -224,7 +224,7 @@ class FakeLink:
         self.waiting = 0
         self.moved_at = 0.0
         self.turn_ends = inf
-        self.gone = False
+        self.waits = self.gone = False
         self.sent: list[Message] = []
         self.urgent: list[Message] = []
         self.lines: list[bytes] = []

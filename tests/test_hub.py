@@ -1754,6 +1754,30 @@ class DepartureTests(BenchCase):
         bench.clock.pump([0] * 20)
         self.assertEqual(new.heard(), b"peer-8001:alice\n")
 
+    def test_chat_of_two_kept_links_waits_for_the_turn_of_the_first(self) -> None:
+        """A peer that speaks on one link and then on the other is heard in order."""
+        bench = self.bench(id="b-node")
+
+        def work(event: ChatReceived) -> None:
+            bench.clock.rightNow += 0.002
+
+        bench.node.subscribe(work, ChatReceived)
+        bench.node.connect(BOB)
+        dial = bench.dialled(BOB)
+        theirs = bench.caller(port=50009)
+        theirs.say("a-original:bob")
+        ours = dial.succeed()
+        ours.say("a-original:bob")
+        theirs.say("REQUEST_PEERS")
+        bench.settle()
+        texts = [f"{number}" for number in range(40)]
+        theirs.say(*texts)
+        ours.say("after")
+        for _ in range(5):
+            bench.settle()
+        self.assertEqual(self.chats(bench), [*texts, "after"])
+        self.assertEqual(len(bench.node.peers()), 1)
+
 
 class SubscriberTests(BenchCase):
     def test_one_that_raises_is_logged_and_harms_nobody(self) -> None:
