@@ -321,11 +321,9 @@ class MeshProtocol(LineReceiver):
                 if not (self._heard or self._unread):
                     self._heard = None
                     return
-                # What is given back whole cannot be taken in this turn.
-                is_refused = len(self._heard or ()) > others and (
-                    self._heard is not None and self._heard[-1] is message
-                )
-                if is_refused or self._clock.seconds() >= self.turn_ends:
+                # What the owner gives back it does not take in this turn.
+                is_given_back = len(self._heard or ()) > others
+                if is_given_back or self._clock.seconds() >= self.turn_ends:
                     self._let_others_have_their_turn()
                     return
             if not self._unread:
