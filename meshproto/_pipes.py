@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 from collections import deque
 from collections.abc import Callable
 from threading import Thread
@@ -22,6 +23,8 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
+
+from meshproto._signals import held_back
 
 _CHUNK = 64 * 1024
 _FULL = 1024 * 1024
@@ -211,7 +214,9 @@ def _in_thread(reactor: IReactorFromThreads, call: Callable[[], T]) -> Deferred[
             result = Failure()
         reactor.callFromThread(tell, result)
 
-    Thread(target=run, daemon=True).start()
+    # A signal is the main thread's, which the interpreter handles it in.
+    with held_back(signal.valid_signals()):
+        Thread(target=run, daemon=True).start()
     return outcome
 
 

@@ -37,6 +37,7 @@ from meshproto._history import HistoryFile, history_path
 from meshproto._pipes import PipeReader, PipeWriter
 from meshproto._process import EXIT_FAILED, set_clock, start_problem
 from meshproto._quiet import PIPE, SCREEN, Rates
+from meshproto._signals import set_signal
 from meshproto._terminal import Terminal, is_usable, wants_colours
 from meshproto.config import KiB
 from meshproto.node import MeshNode
@@ -82,7 +83,7 @@ class Program:
         # The interpreter takes a while to end, and puts back what a signal does
         # by default before it has: one that comes now must not change the status.
         for number in signals:
-            signal.signal(number, signal.SIG_IGN)
+            set_signal(number, signal.SIG_IGN)
         return self._status
 
     @property

@@ -23,6 +23,7 @@ from meshproto._process import (
     set_clock,
     start_problem,
 )
+from meshproto._signals import set_signal
 from meshproto.node import MeshNode
 from meshproto.service import MeshService
 from meshproto.usage import MeshOptions, complain, exit_with
@@ -68,6 +69,7 @@ class DaemonService(MeshService):
         self._reactor = reactor
         self._daemonizes = daemonizes
         self._is_starting = False
+        self._has_hung_up = False
         self._problem: str | None = None
 
     def startService(self) -> None:
@@ -106,9 +108,9 @@ class DaemonService(MeshService):
         self._reactor.callFromThread(handler, number)
 
     def _hung_up(self, number: int) -> None:
-        if signal.getsignal(number) is signal.SIG_IGN:
+        if self._has_hung_up:
             return
-        signal.signal(number, signal.SIG_IGN)
+        self._has_hung_up = True
         self._log.info("Received SIGHUP, shutting down.")
         atexit.register(_die_of, number)
         with suppress(ReactorNotRunning):
@@ -160,7 +162,7 @@ def _end_with_failure() -> None:
 def _die_of(number: int) -> None:
     """Let whoever waits for the process see what ended it."""
     _flush()
-    signal.signal(number, signal.SIG_DFL)
+    set_signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 

@@ -60,6 +60,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "_pipes",
         "_process",
         "_quiet",
+        "_signals",
         "_teller",
         "_terminal",
         "__main__",
