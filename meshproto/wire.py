@@ -56,9 +56,10 @@ MAX_RUN: Final = 512
 #: Bytes of a far end's first words that an error quotes.
 MAX_QUOTED: Final = 40
 #: Lines and bytes that are decoded at once: as values, short lines take many
-#: times their memory.
+#: times their memory.  What a transport reads at once (64 KiB), with the line
+#: that was incomplete before it, is one piece.
 MAX_LINES: Final = 2048
-PIECE: Final = 64 * 1024
+PIECE: Final = 128 * 1024
 
 WORD_JOINER: Final = "\u2060"
 
