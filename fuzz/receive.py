@@ -21,12 +21,12 @@ from typing import Final
 
 from twisted.internet.task import Clock
 
-from meshproto.address import PeerAddress
 from meshproto.errors import AddressError
 from meshproto.events import CloseReason, Direction
-from meshproto.interfaces import IPeerLink, LinkLimits
-from meshproto.protocol import MeshProtocol
-from meshproto.registry import (
+from meshproto.link.interfaces import LinkLimits
+from meshproto.link.protocol import MeshProtocol
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.registry import (
     Admitted,
     Crossed,
     Duplicate,
@@ -37,7 +37,8 @@ from meshproto.registry import (
     Twin,
     Verdict,
 )
-from meshproto.wire import (
+from meshproto.wire.address import PeerAddress
+from meshproto.wire.messages import (
     MAX_ADDRESSES,
     Chats,
     Hello,

@@ -25,7 +25,6 @@ from typing import Any
 import pyte
 from wcwidth import wcwidth
 
-from meshproto.address import EndpointTarget, PeerAddress
 from meshproto.events import (
     BootstrapFailed,
     BootstrapSucceeded,
@@ -48,7 +47,8 @@ from meshproto.events import (
     PeersDiscovered,
     PingReceived,
 )
-from meshproto.render import TAGS, Narrator, guarded, visible
+from meshproto.run.render import TAGS, Narrator, guarded, visible
+from meshproto.wire.address import EndpointTarget, PeerAddress
 
 #: By code point and not by category, so that a new version of Unicode, or a
 #: mistake about a category, cannot make this and `render` wrong together.

@@ -27,7 +27,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from meshproto.address import EndpointTarget, PeerAddress
     from meshproto.config import NodeConfig
     from meshproto.errors import (
         AddressError,
@@ -77,11 +76,12 @@ if TYPE_CHECKING:
         PongReceived,
         Throttled,
     )
-    from meshproto.factory import MeshClientFactory, MeshServerFactory
     from meshproto.interfaces import IMesh
-    from meshproto.node import MeshNode
-    from meshproto.protocol import MeshProtocol
-    from meshproto.service import MeshService
+    from meshproto.link.factory import MeshClientFactory, MeshServerFactory
+    from meshproto.link.protocol import MeshProtocol
+    from meshproto.mesh.node import MeshNode
+    from meshproto.run.service import MeshService
+    from meshproto.wire.address import EndpointTarget, PeerAddress
 
 __all__ = [
     "AddressError",
@@ -142,14 +142,14 @@ __all__ = [
 # From the lowest floor up, so that a value is found before Twisted is imported.
 _HOMES = (
     "errors",
-    "address",
+    "wire.address",
     "events",
     "config",
     "interfaces",
-    "protocol",
-    "factory",
-    "node",
-    "service",
+    "link.protocol",
+    "link.factory",
+    "mesh.node",
+    "run.service",
 )
 
 

@@ -9,9 +9,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from meshproto import wire
-from meshproto.address import MAX_PORT, PeerAddress, Target, normal_host, parse_target
 from meshproto.errors import AddressError, ConfigError
+from meshproto.wire.address import (
+    MAX_PORT,
+    PeerAddress,
+    Target,
+    normal_host,
+    parse_target,
+)
+from meshproto.wire.mesh1 import MAX_HANDSHAKE_LINE, MAX_HELLO, MAX_LINE
+from meshproto.wire.messages import MAX_ADDRESSES, check_id, check_name
 
 KiB = 1024
 MiB = 1024 * KiB
@@ -65,8 +72,8 @@ class NodeConfig:
     stop_timeout: float = 2.0
 
     #: Longest line, and longest handshake line, without the line end.
-    max_line: int = wire.MAX_LINE
-    max_handshake_line: int = wire.MAX_HANDSHAKE_LINE
+    max_line: int = MAX_LINE
+    max_handshake_line: int = MAX_HANDSHAKE_LINE
     #: Incoming links that have not finished the handshake: in all, and from
     #: one remote address (loopback exempt).
     max_pending: int = 64
@@ -87,7 +94,7 @@ class NodeConfig:
     max_dials: int = 16
     #: Addresses taken from one PEERS line, kept on the word of one peer, and
     #: kept in all.
-    max_addresses_per_list: int = wire.MAX_ADDRESSES
+    max_addresses_per_list: int = MAX_ADDRESSES
     max_addresses_per_peer: int = 64
     max_addresses: int = 1000
     #: Failed dials after which an address that was never reached is forgotten.
@@ -121,8 +128,8 @@ class NodeConfig:
             "max_queued_events",
         ):
             self._check_range(setting, 1, None)
-        self._check_range("max_line", wire.MAX_HELLO, None)
-        self._check_range("max_handshake_line", wire.MAX_HELLO, self.max_line)
+        self._check_range("max_line", MAX_HELLO, None)
+        self._check_range("max_handshake_line", MAX_HELLO, self.max_line)
         self._check_range("send_queue_hard", self.send_queue_soft, None)
         for setting in (
             "discovery_interval",
@@ -179,7 +186,7 @@ class NodeConfig:
             raise ConfigError(setting, f"{value:g} is not {what}")
 
     def _check_texts(self) -> None:
-        for setting, check in (("id", wire.check_id), ("name", wire.check_name)):
+        for setting, check in (("id", check_id), ("name", check_name)):
             value = getattr(self, setting)
             if value is not None:
                 try:

@@ -26,30 +26,32 @@ further.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from meshproto.wire.address import Target
+from meshproto.wire.errors import (
+    AddressError,
+    LocalProtocolError,
+    MeshError,
+    RemoteProtocolError,
+)
 
-if TYPE_CHECKING:
-    from meshproto.address import Target
-
-
-class MeshError(Exception):
-    """The root of every exception that meshproto raises on purpose."""
-
-
-class LocalProtocolError(MeshError, ValueError):
-    """The caller's message cannot be sent as it is; nothing was sent."""
-
-
-class RemoteProtocolError(MeshError):
-    """A peer sent what the wire does not allow.
-
-    The text is the reason, fit for a log line: of the peer's bytes it quotes 40
-    at most, in ASCII with all else escaped.
-    """
-
-
-class AddressError(MeshError, ValueError):
-    """The text is not ``host:port``; the message names the text and the fault."""
+__all__ = [
+    "AddressError",
+    "AmbiguousPeer",
+    "ConfigError",
+    "ConnectError",
+    "DialFailed",
+    "HandshakeFailed",
+    "HandshakeRejected",
+    "HandshakeTimeout",
+    "LocalProtocolError",
+    "MeshError",
+    "MeshFull",
+    "NotRunning",
+    "RemoteProtocolError",
+    "SelfConnection",
+    "UnknownPeer",
+    "WrongLoop",
+]
 
 
 class ConfigError(MeshError, ValueError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from meshproto.address import PeerAddress, Target
+from meshproto.wire.address import PeerAddress, Target
 
 
 class Direction(Enum):

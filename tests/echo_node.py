@@ -36,9 +36,9 @@ from meshproto import (
     PeerAddress,
     UnknownPeer,
 )
-from meshproto._process import set_clock
-from meshproto.render import visible
-from meshproto.tap import DaemonService
+from meshproto.run.process import set_clock
+from meshproto.run.render import visible
+from meshproto.run.tap import DaemonService
 
 _BATCH = 32
 

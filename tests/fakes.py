@@ -35,8 +35,6 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from meshproto._turns import Turns
-from meshproto.address import PeerAddress, Target, parse_target
 from meshproto.config import NodeConfig
 from meshproto.errors import AddressError
 from meshproto.events import (
@@ -52,11 +50,16 @@ from meshproto.events import (
     PeerConnected,
     PeerDisconnected,
 )
-from meshproto.interfaces import IMesh, INetwork, IPeerHost, IPeerLink, LinkLimits
-from meshproto.node import MeshNode
-from meshproto.protocol import MeshProtocol
-from meshproto.registry import Admitted, PeerEntry, PeerKey, Verdict
-from meshproto.wire import Chat, Chats, Hello, Mesh1, Message, Refusal
+from meshproto.interfaces import IMesh, INetwork
+from meshproto.link.interfaces import IPeerHost, LinkLimits
+from meshproto.link.protocol import MeshProtocol
+from meshproto.mesh.node import MeshNode
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.registry import Admitted, PeerEntry, PeerKey, Verdict
+from meshproto.rules.turns import Turns
+from meshproto.wire.address import PeerAddress, Target, parse_target
+from meshproto.wire.mesh1 import Mesh1
+from meshproto.wire.messages import Chat, Chats, Hello, Message, Refusal
 
 E = TypeVar("E", bound=Event)
 

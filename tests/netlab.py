@@ -38,9 +38,9 @@ from twisted.python.runtime import platform
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from meshproto import MeshNode
-from meshproto._process import set_clock
-from meshproto.service import MeshService
-from meshproto.usage import MeshOptions
+from meshproto.run.options import MeshOptions
+from meshproto.run.process import set_clock
+from meshproto.run.service import MeshService
 from tests.daemons import PATIENCE, SLOW, Daemon, Fleet, Prompt
 from tests.terminals import ROOT, environment
 

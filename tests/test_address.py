@@ -9,8 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto import address
-from meshproto.address import (
+from meshproto.errors import AddressError
+from meshproto.wire import address
+from meshproto.wire.address import (
     MAX_PORT,
     EndpointTarget,
     PeerAddress,
@@ -20,7 +21,6 @@ from meshproto.address import (
     normal_host,
     parse_target,
 )
-from meshproto.errors import AddressError
 
 LABELS = st.from_regex(r"[a-z_][a-z0-9_-]{0,62}", fullmatch=True)
 NAMES = st.lists(LABELS, min_size=1, max_size=3).map(".".join)

@@ -15,8 +15,8 @@ from hypothesis.stateful import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto.address import EndpointTarget, PeerAddress, Target, is_loopback
-from meshproto.addressbook import (
+from meshproto.events import KnownAddress
+from meshproto.rules.addressbook import (
     AddressBook,
     Forgotten,
     Learned,
@@ -25,8 +25,8 @@ from meshproto.addressbook import (
     believable,
     disclosed,
 )
-from meshproto.events import KnownAddress
-from meshproto.registry import OWN_HOST, PeerKey
+from meshproto.rules.registry import OWN_HOST, PeerKey
+from meshproto.wire.address import EndpointTarget, PeerAddress, Target, is_loopback
 from tests.test_address import ADDRESSES
 
 BOB_HOST = "192.0.2.2"

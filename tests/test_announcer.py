@@ -8,7 +8,6 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto._announcer import Announcer
 from meshproto.events import (
     ChatReceived,
     ChatsReceived,
@@ -20,6 +19,7 @@ from meshproto.events import (
     Peer,
     PeerDisconnected,
 )
+from meshproto.mesh.announcer import Announcer
 from tests.fakes import FakeLink
 
 BOB = Peer(

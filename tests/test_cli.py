@@ -16,10 +16,6 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from meshproto._chat import COMMANDS, Chat, completions
-from meshproto._pipes import LineSplitter, PipeReader, PipeWriter
-from meshproto._quiet import PIPE, SCREEN, WINDOW
-from meshproto._terminal import coloured, is_usable, wants_colours
 from meshproto.errors import ConfigError, DialFailed, LocalProtocolError, NotRunning
 from meshproto.events import (
     BootstrapSucceeded,
@@ -29,7 +25,11 @@ from meshproto.events import (
     PeerConnected,
     PingSent,
 )
-from meshproto.render import TAGS
+from meshproto.run.chat import COMMANDS, Chat, completions
+from meshproto.run.pipes import LineSplitter, PipeReader, PipeWriter
+from meshproto.run.quiet import PIPE, SCREEN, WINDOW
+from meshproto.run.render import TAGS
+from meshproto.run.terminal import coloured, is_usable, wants_colours
 from tests.fakes import FakeMesh, known, peer
 
 BOB = peer()
@@ -879,7 +879,7 @@ class MainTests(SynchronousTestCase):
     """The door of the program, as far as it goes without a process."""
 
     def leave(self, arguments: Sequence[str]) -> object:
-        from meshproto.cli import main
+        from meshproto.run.cli import main
 
         self.patch(sys, "stdout", io.StringIO())
         self.patch(sys, "stderr", io.StringIO())

@@ -7,9 +7,9 @@ import signal
 import ssl
 import time
 
-from meshproto._merger import GRACE_OF_SURVIVOR
-from meshproto.service import MAX_LOG_LINE
-from meshproto.wire import MAX_HANDSHAKE_LINE, MAX_LINE
+from meshproto.mesh.merger import GRACE_OF_SURVIVOR
+from meshproto.run.service import MAX_LOG_LINE
+from meshproto.wire.mesh1 import MAX_HANDSHAKE_LINE, MAX_LINE
 from tests.daemons import (
     HAS_PROC_TCP,
     Daemon,

@@ -20,15 +20,6 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto.address import PeerAddress, Target
-from meshproto.addressbook import AddressBook, Retry
-from meshproto.dialer import (
-    Dialer,
-    DialReport,
-    Failed,
-    Linked,
-    dial_failure_text,
-)
 from meshproto.errors import (
     AddressError,
     DialFailed,
@@ -37,8 +28,17 @@ from meshproto.errors import (
     SelfConnection,
 )
 from meshproto.events import Direction, Peer
-from meshproto.interfaces import IPeerLink
-from meshproto.registry import PeerKey
+from meshproto.mesh.dialer import (
+    Dialer,
+    DialReport,
+    Failed,
+    Linked,
+    dial_failure_text,
+)
+from meshproto.rules.addressbook import AddressBook, Retry
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.registry import PeerKey
+from meshproto.wire.address import PeerAddress, Target
 from tests.fakes import Dice, FakeLink
 
 KEY = PeerKey("192.0.2.2", "bob")

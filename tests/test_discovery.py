@@ -5,9 +5,6 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto.address import PeerAddress, ip_of
-from meshproto.addressbook import AddressBook
-from meshproto.discovery import Discovery
 from meshproto.events import (
     Direction,
     Event,
@@ -16,8 +13,11 @@ from meshproto.events import (
     PeerRequestSent,
     PeersDiscovered,
 )
-from meshproto.registry import Admitted, PeerEntry, Registry
-from meshproto.wire import Hello, Message, PeerList, RequestPeers
+from meshproto.mesh.discovery import Discovery
+from meshproto.rules.addressbook import AddressBook
+from meshproto.rules.registry import Admitted, PeerEntry, Registry
+from meshproto.wire.address import PeerAddress, ip_of
+from meshproto.wire.messages import Hello, Message, PeerList, RequestPeers
 from tests.fakes import Dice, FakeLink
 
 OWN = PeerAddress("192.0.2.1", 8001)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto._drain import PATIENCE, Drains
-from meshproto.registry import Registry
-from meshproto.wire import Hello
+from meshproto.mesh.drain import PATIENCE, Drains
+from meshproto.rules.registry import Registry
+from meshproto.wire.messages import Hello
 from tests.fakes import FakeLink
 
 MARK = 1000

@@ -8,7 +8,6 @@ import re
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto import errors
-from meshproto.address import EndpointTarget, PeerAddress
 from meshproto.errors import (
     AddressError,
     AmbiguousPeer,
@@ -19,6 +18,7 @@ from meshproto.errors import (
     RemoteProtocolError,
     UnknownPeer,
 )
+from meshproto.wire.address import EndpointTarget, PeerAddress
 
 BRANCH = re.compile(r"^ {4}(?P<trunk>[│ ]*)[├└]── (?P<name>\w+)", re.MULTILINE)
 INDENT = 4

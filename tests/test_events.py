@@ -10,7 +10,6 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto import events
-from meshproto.address import PeerAddress
 from meshproto.events import (
     ChatReceived,
     CloseReason,
@@ -24,6 +23,7 @@ from meshproto.events import (
     chat_draft,
     peer_draft,
 )
+from meshproto.wire.address import PeerAddress
 
 #: The events that an application shows; the others are for debugging a mesh.
 FOR_PEOPLE = {

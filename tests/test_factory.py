@@ -12,12 +12,12 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from meshproto.address import EndpointTarget, PeerAddress
 from meshproto.events import CloseReason, Direction
-from meshproto.factory import MeshClientFactory, MeshServerFactory
-from meshproto.interfaces import IPeerLink
-from meshproto.protocol import MeshProtocol
-from meshproto.wire import Chat, Hello, Message
+from meshproto.link.factory import MeshClientFactory, MeshServerFactory
+from meshproto.link.protocol import MeshProtocol
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.wire.address import EndpointTarget, PeerAddress
+from meshproto.wire.messages import Chat, Hello, Message
 from tests.fakes import FakeHost, tcp_address
 
 TARGET = PeerAddress("192.0.2.2", 8002)

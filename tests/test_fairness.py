@@ -11,9 +11,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto._turns import LONG_TURN
 from meshproto.events import ChatReceived, PeerDisconnected
-from meshproto.node import MeshNode
+from meshproto.mesh.node import MeshNode
+from meshproto.rules.turns import LONG_TURN
 from meshproto.testing import SimNetwork
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto._fanout import FULL, PATIENCE, QUIET, Fanout
 from meshproto.errors import LocalProtocolError
 from meshproto.events import CloseReason, Delivery
-from meshproto.registry import Admitted, PeerEntry, Registry
-from meshproto.wire import Hello, Mesh1
+from meshproto.mesh.fanout import FULL, PATIENCE, QUIET, Fanout
+from meshproto.rules.registry import Admitted, PeerEntry, Registry
+from meshproto.wire.mesh1 import Mesh1
+from meshproto.wire.messages import Hello
 from tests.fakes import FakeLink
 
 CODEC = Mesh1()

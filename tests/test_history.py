@@ -8,8 +8,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto import _history
-from meshproto._history import MAX_LENGTH, MAX_LINES, HistoryFile, history_path
+from meshproto.run import history
+from meshproto.run.history import MAX_LENGTH, MAX_LINES, HistoryFile, history_path
 
 
 class PathTests(SynchronousTestCase):
@@ -133,7 +133,7 @@ class FileTests(SynchronousTestCase):
 
     def test_two_prompts(self) -> None:
         """They take turns, while the file is cut again and again."""
-        self.patch(_history, "MAX_LINES", 10)
+        self.patch(history, "MAX_LINES", 10)
         other = HistoryFile(self.path)
         for number in range(500):
             (self.file, other)[number % 2].append(f"line {number}")

@@ -10,7 +10,6 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from meshproto.address import PeerAddress
 from meshproto.config import NodeConfig
 from meshproto.errors import (
     HandshakeFailed,
@@ -37,7 +36,10 @@ from meshproto.events import (
     PingReceived,
     PongReceived,
 )
-from meshproto.interfaces import INetwork, IPeerHost, IPeerLink
+from meshproto.interfaces import INetwork
+from meshproto.link.interfaces import IPeerHost
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.wire.address import PeerAddress
 from tests.fakes import Bench, FakeLink, Original, Wire, tcp_address
 
 BOB = "192.0.2.2:8002"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto.liveness import Liveness, Silent, Sweep, answered, is_mute
+from meshproto.rules.liveness import Liveness, Silent, Sweep, answered, is_mute
 
 
 class SweepTests(SynchronousTestCase):

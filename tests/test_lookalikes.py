@@ -10,7 +10,7 @@ from confusable_homoglyphs.confusables import (  # type: ignore[import-untyped]
 )
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto._lookalikes import _prototypes, skeletons
+from meshproto.run.lookalikes import _prototypes, skeletons
 
 ASCII = [chr(code) for code in range(33, 127)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto._loop import Loop
+from meshproto.mesh.loop import Loop
 
 
 class LoopTests(SynchronousTestCase):

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto.config import NodeConfig
 from meshproto.errors import NotRunning, WrongLoop
-from meshproto.node import MeshNode
+from meshproto.mesh.node import MeshNode
 from meshproto.testing import SimNetwork
 from tests.fakes import Bench, FakeNetwork
 from tests.terminals import environment

@@ -6,10 +6,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto.events import CloseReason, Direction, Event, PeerReaped, PingSent
-from meshproto.interfaces import IPeerLink
-from meshproto.maintenance import Maintenance
-from meshproto.registry import Admitted, Registry
-from meshproto.wire import Hello, Ping
+from meshproto.mesh.maintenance import Maintenance
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.registry import Admitted, Registry
+from meshproto.wire.messages import Hello, Ping
 from tests.fakes import FakeLink
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto._merger import Merger
-from meshproto.address import PeerAddress
 from meshproto.events import CloseReason, Direction
-from meshproto.interfaces import IPeerLink
-from meshproto.registry import Admitted, Crossed, PeerEntry, Registry
-from meshproto.wire import Hello
+from meshproto.mesh.merger import Merger
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.registry import Admitted, Crossed, PeerEntry, Registry
+from meshproto.wire.address import PeerAddress
+from meshproto.wire.messages import Hello
 from tests.fakes import FakeLink
 
 TARGET = PeerAddress("192.0.2.2", 8002)

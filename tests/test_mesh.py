@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto.address import PeerAddress
 from meshproto.events import (
     BootstrapFailed,
     BootstrapSucceeded,
@@ -18,8 +17,9 @@ from meshproto.events import (
     PeerDisconnected,
     PeerReaped,
 )
-from meshproto.node import MeshNode
+from meshproto.mesh.node import MeshNode
 from meshproto.testing import SimNetwork
+from meshproto.wire.address import PeerAddress
 
 
 def star(net: SimNetwork, size: int, **settings: object) -> list[MeshNode]:

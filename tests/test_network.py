@@ -30,11 +30,11 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 from zope.interface import alsoProvides, implementer
 from zope.interface.verify import verifyObject
 
-from meshproto import _network
-from meshproto._network import TcpNetwork, dual_stack
-from meshproto.address import EndpointTarget, PeerAddress, parse_target
 from meshproto.errors import AddressError
 from meshproto.interfaces import INetwork
+from meshproto.link import network as tcp
+from meshproto.link.network import TcpNetwork, dual_stack
+from meshproto.wire.address import EndpointTarget, PeerAddress, parse_target
 
 
 def network(
@@ -240,7 +240,7 @@ class OwnHostTests(SynchronousTestCase):
             asked.append(host)
             return len(asked) > 1
 
-        self.patch(_network, "can_bind", can_bind)
+        self.patch(tcp, "can_bind", can_bind)
         own = network(reactor)
         self.assertFalse(own.is_own_host("192.0.2.1"))
         reactor.advance(4.999)
@@ -250,7 +250,7 @@ class OwnHostTests(SynchronousTestCase):
         self.assertEqual(asked, ["192.0.2.1"] * 2)
 
     def test_the_answers_that_are_kept_are_bounded(self) -> None:
-        self.patch(_network, "can_bind", lambda host: False)
+        self.patch(tcp, "can_bind", lambda host: False)
         for number in range(3000):
             self.network.is_own_host(f"10.0.{number // 250}.{number % 250}")
         self.assertLessEqual(len(self.network._own_hosts), 1024)

@@ -10,7 +10,6 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from meshproto.address import EndpointTarget, PeerAddress
 from meshproto.config import NodeConfig
 from meshproto.errors import (
     AddressError,
@@ -41,7 +40,8 @@ from meshproto.events import (
     PeerRequestSent,
 )
 from meshproto.interfaces import IMesh
-from meshproto.node import MeshNode
+from meshproto.mesh.node import MeshNode
+from meshproto.wire.address import EndpointTarget, PeerAddress
 from tests.fakes import (
     Bench,
     FakeEndpoint,

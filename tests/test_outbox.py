@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from meshproto._outbox import Outbox
+from meshproto.link.outbox import Outbox
 from tests.fakes import RecordingTransport, tcp_address
 
 FULL = RecordingTransport.FULL

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto.events import Direction
-from meshproto.pending import Pending, PendingLinks, Turned
+from meshproto.rules.pending import Pending, PendingLinks, Turned
 from tests.fakes import FakeLink
 
 HOSTS = ("192.0.2.2", "192.0.2.3", "127.0.0.1")

@@ -29,8 +29,8 @@ from meshproto.events import (
     PeerConnected,
     PeerDisconnected,
 )
-from meshproto.interfaces import LinkLimits
-from meshproto.node import MeshNode
+from meshproto.link.interfaces import LinkLimits
+from meshproto.mesh.node import MeshNode
 from tests.fakes import Bench
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,13 +15,12 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from meshproto._turns import LONG_TURN, SHORT_TURN
-from meshproto.address import EndpointTarget, PeerAddress
 from meshproto.errors import LocalProtocolError
 from meshproto.events import CloseReason, Direction
-from meshproto.interfaces import IPeerHost, IPeerLink, LinkLimits
-from meshproto.protocol import MeshProtocol
-from meshproto.registry import (
+from meshproto.link.interfaces import IPeerHost, LinkLimits
+from meshproto.link.protocol import MeshProtocol
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.registry import (
     Crossed,
     Duplicate,
     Full,
@@ -32,7 +31,9 @@ from meshproto.registry import (
     Twin,
     Verdict,
 )
-from meshproto.wire import (
+from meshproto.rules.turns import LONG_TURN, SHORT_TURN
+from meshproto.wire.address import EndpointTarget, PeerAddress
+from meshproto.wire.messages import (
     Chat,
     Chats,
     Hello,

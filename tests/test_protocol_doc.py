@@ -55,8 +55,8 @@ from meshproto import (
     PeerDisconnected,
     PeerReaped,
 )
-from meshproto.address import Target, is_loopback
 from meshproto.interfaces import INetwork
+from meshproto.wire.address import Target, is_loopback
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "protocol.md"
 BLOCK = re.compile(

@@ -6,21 +6,6 @@ from collections.abc import Iterable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto._quiet import (
-    LOG,
-    MAX_KEPT,
-    MAX_NAMED,
-    MAX_SEED_PAUSE,
-    PIPE,
-    SCREEN,
-    SEED_PAUSE,
-    WINDOW,
-    LeftOut,
-    Quiet,
-    Rate,
-    Rates,
-)
-from meshproto.address import PeerAddress
 from meshproto.events import (
     BootstrapFailed,
     BootstrapSucceeded,
@@ -41,7 +26,22 @@ from meshproto.events import (
     PingSent,
     PongReceived,
 )
-from meshproto.render import Narrator
+from meshproto.run.quiet import (
+    LOG,
+    MAX_KEPT,
+    MAX_NAMED,
+    MAX_SEED_PAUSE,
+    PIPE,
+    SCREEN,
+    SEED_PAUSE,
+    WINDOW,
+    LeftOut,
+    Quiet,
+    Rate,
+    Rates,
+)
+from meshproto.run.render import Narrator
+from meshproto.wire.address import PeerAddress
 from tests.fakes import peer
 
 BOB = peer("bob", "192.0.2.9", 8002, id="bob")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto.ratelimit import SourceLimit, TokenBucket, source_of
+from meshproto.rules.ratelimit import SourceLimit, TokenBucket, source_of
 
 STEPS = st.lists(
     st.tuples(st.floats(0, 10, allow_nan=False), st.integers(0, 20)), max_size=40

@@ -21,10 +21,15 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 import meshproto
-from meshproto import NodeConfig, _drain
-from meshproto._chat import COMMANDS
-from meshproto._merger import GRACE_OF_LOSER, GRACE_OF_SURVIVOR
-from meshproto._quiet import (
+from meshproto import NodeConfig
+from meshproto.config import MiB
+from meshproto.mesh import drain
+from meshproto.mesh.merger import GRACE_OF_LOSER, GRACE_OF_SURVIVOR
+from meshproto.rules.liveness import MUTE_AFTER
+from meshproto.rules.turns import LONG_TURN, SHORT_TURN
+from meshproto.run.chat import COMMANDS
+from meshproto.run.options import PromptOptions
+from meshproto.run.quiet import (
     CHATTER,
     ERRORS,
     LOG,
@@ -35,12 +40,8 @@ from meshproto._quiet import (
     WINDOW,
     Rate,
 )
-from meshproto._turns import LONG_TURN, SHORT_TURN
-from meshproto.config import MiB
-from meshproto.liveness import MUTE_AFTER
-from meshproto.render import TAGS
-from meshproto.service import MAX_LOG_LINE
-from meshproto.usage import PromptOptions
+from meshproto.run.render import TAGS
+from meshproto.run.service import MAX_LOG_LINE
 from tests.terminals import Terminal, Visitor, environment, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -271,7 +272,7 @@ class TableTests(SynchronousTestCase):
             if not names(row[1]) and row[2] != "Default"
         ]
         bounds: tuple[Any, ...] = (
-            _drain.PATIENCE,
+            drain.PATIENCE,
             LONG_TURN,
             SHORT_TURN,
             LOG.chat,

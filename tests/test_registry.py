@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from meshproto.address import PeerAddress
 from meshproto.events import CloseReason, Direction, Peer
-from meshproto.interfaces import IPeerLink
-from meshproto.registry import (
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.registry import (
     OWN_HOST,
     Admitted,
     Crossed,
@@ -33,7 +32,8 @@ from meshproto.registry import (
     Verdict,
     host_key,
 )
-from meshproto.wire import Hello, Message, PeerList, Ping, Pong, RequestPeers
+from meshproto.wire.address import PeerAddress
+from meshproto.wire.messages import Hello, Message, PeerList, Ping, Pong, RequestPeers
 from tests.fakes import FakeLink
 
 IN = Direction.INCOMING

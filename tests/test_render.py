@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto import events
-from meshproto._lookalikes import _prototypes
-from meshproto.address import EndpointTarget, PeerAddress
 from meshproto.events import (
     BootstrapFailed,
     BootstrapSucceeded,
@@ -46,7 +44,9 @@ from meshproto.events import (
     PongReceived,
     Throttled,
 )
-from meshproto.render import TAGS, Narrator, clipped, guarded, visible
+from meshproto.run.lookalikes import _prototypes
+from meshproto.run.render import TAGS, Narrator, clipped, guarded, visible
+from meshproto.wire.address import EndpointTarget, PeerAddress
 from tests.fakes import known, peer
 
 BOB = peer()

@@ -21,7 +21,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from meshproto import events
-from meshproto._quiet import WINDOW
 from meshproto.config import NodeConfig
 from meshproto.events import (
     BootstrapFailed,
@@ -39,8 +38,9 @@ from meshproto.events import (
     PingSent,
 )
 from meshproto.interfaces import IMesh
-from meshproto.node import MeshNode
-from meshproto.service import MAX_LOG_LINE, MeshService
+from meshproto.mesh.node import MeshNode
+from meshproto.run.quiet import WINDOW
+from meshproto.run.service import MAX_LOG_LINE, MeshService
 from tests.fakes import FakeMesh, known, peer
 
 BOB = peer()
@@ -221,7 +221,7 @@ class LogTests(SynchronousTestCase):
                 "direction": "incoming",
             },
         )
-        self.assertEqual(event["log_namespace"], "meshproto.service.MeshService")
+        self.assertEqual(event["log_namespace"], "meshproto.run.service.MeshService")
 
     def test_target(self) -> None:
         """An address without a peer is an address."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto.address import PeerAddress
 from meshproto.events import CloseReason, Direction
-from meshproto.registry import (
+from meshproto.rules.registry import (
     Admitted,
     Crossed,
     Duplicate,
@@ -18,7 +17,7 @@ from meshproto.registry import (
     Twin,
     Verdict,
 )
-from meshproto.session import (
+from meshproto.rules.session import (
     Effect,
     End,
     Introduce,
@@ -30,7 +29,8 @@ from meshproto.session import (
     TurnedAway,
     Welcome,
 )
-from meshproto.wire import (
+from meshproto.wire.address import PeerAddress
+from meshproto.wire.messages import (
     Chats,
     Hello,
     Message,

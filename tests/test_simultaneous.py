@@ -20,10 +20,10 @@ from twisted.trial.unittest import TestCase
 
 from meshproto.config import NodeConfig
 from meshproto.events import ChatReceived, Event, PeerConnected, PeerDisconnected
-from meshproto.interfaces import IPeerLink
-from meshproto.node import MeshNode
-from meshproto.registry import Crossed, Verdict
-from meshproto.wire import Hello
+from meshproto.mesh.node import MeshNode
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.registry import Crossed, Verdict
+from meshproto.wire.messages import Hello
 from tests.daemons import HAS_PROC_TCP, NO_PROC_TCP, PATIENCE, open_connections, tell
 
 reactor: Any = _reactor

@@ -14,7 +14,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
-from meshproto._sockets import (
+from meshproto.link.sockets import (
     NEEDED,
     UNSENT,
     has_hung_up,

@@ -29,8 +29,6 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from meshproto.address import PeerAddress, Target, is_loopback
-from meshproto.addressbook import AddressBook, Forgotten, Retry
 from meshproto.events import (
     ChatReceived,
     Direction,
@@ -38,9 +36,10 @@ from meshproto.events import (
     PeerConnected,
     PeerDisconnected,
 )
-from meshproto.node import MeshNode
-from meshproto.pending import PendingLinks, Turned
-from meshproto.registry import (
+from meshproto.mesh.node import MeshNode
+from meshproto.rules.addressbook import AddressBook, Forgotten, Retry
+from meshproto.rules.pending import PendingLinks, Turned
+from meshproto.rules.registry import (
     OWN_HOST,
     Admitted,
     Crossed,
@@ -59,7 +58,7 @@ from meshproto.registry import (
     Verdict,
     host_key,
 )
-from meshproto.session import (
+from meshproto.rules.session import (
     Effect,
     End,
     Introduce,
@@ -72,7 +71,8 @@ from meshproto.session import (
     Welcome,
 )
 from meshproto.testing import SimNetwork
-from meshproto.wire import (
+from meshproto.wire.address import PeerAddress, Target, is_loopback
+from meshproto.wire.messages import (
     Chats,
     Hello,
     Message,

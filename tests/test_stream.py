@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto._stream import EventStream
 from meshproto.events import Event, NodeError
+from meshproto.mesh.stream import EventStream
 
 
 def event(number: int) -> NodeError:

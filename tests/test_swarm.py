@@ -24,13 +24,6 @@ from twisted.logger import Logger, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 import meshproto
-from meshproto._announcer import Announcer
-from meshproto._loop import Loop
-from meshproto._merger import Merger
-from meshproto._outbox import Outbox
-from meshproto._turns import Turns
-from meshproto.addressbook import AddressBook, Forgotten
-from meshproto.dialer import Dialer
 from meshproto.events import (
     ChatReceived,
     ChatsReceived,
@@ -43,9 +36,16 @@ from meshproto.events import (
     PeerDisconnected,
     PingReceived,
 )
-from meshproto.node import MeshNode
-from meshproto.pending import Pending, PendingLinks
-from meshproto.registry import Registry
+from meshproto.link.outbox import Outbox
+from meshproto.mesh.announcer import Announcer
+from meshproto.mesh.dialer import Dialer
+from meshproto.mesh.loop import Loop
+from meshproto.mesh.merger import Merger
+from meshproto.mesh.node import MeshNode
+from meshproto.rules.addressbook import AddressBook, Forgotten
+from meshproto.rules.pending import Pending, PendingLinks
+from meshproto.rules.registry import Registry
+from meshproto.rules.turns import Turns
 from meshproto.testing import __main__ as command
 from meshproto.testing import _network
 from meshproto.testing._many import play, play_all

@@ -23,14 +23,14 @@ from twisted.python.usage import Options as ParentOptions
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from meshproto._process import (
+from meshproto.config import NodeConfig
+from meshproto.run.process import (
     EXIT_FAILED,
     listening_problem,
     set_clock,
     start_problem,
 )
-from meshproto.config import NodeConfig
-from meshproto.tap import DaemonService, Options, StartFailed, makeService
+from meshproto.run.tap import DaemonService, Options, StartFailed, makeService
 from tests.fakes import FakeMesh
 from tests.terminals import PATIENCE, ROOT, environment, free_port, run, wait_until
 
@@ -559,7 +559,7 @@ class CommandTests(SynchronousTestCase):
     def test_any_reactor(self) -> None:
         """Loading the plugin leaves the choice to who runs it."""
         program = (
-            "import sys, meshproto.tap; "
+            "import sys, meshproto.run.tap; "
             "sys.exit('twisted.internet.reactor' in sys.modules)"
         )
         ended = run([sys.executable, "-c", program])
@@ -570,7 +570,7 @@ class CommandTests(SynchronousTestCase):
         """The reactor of the process does not read the wall clock."""
         program = (
             "import time\n"
-            "from meshproto.tap import Options, makeService\n"
+            "from meshproto.run.tap import Options, makeService\n"
             "options = Options()\n"
             "options.parseOptions(['--port', '0'])\n"
             "makeService(options)\n"

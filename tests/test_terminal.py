@@ -16,8 +16,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto._quiet import SCREEN
-from meshproto._terminal import _PALETTE
+from meshproto.run.quiet import SCREEN
+from meshproto.run.terminal import _PALETTE
 from tests.terminals import (
     PATIENCE,
     Piped,
@@ -756,7 +756,7 @@ class PipeTests(ProgramCase):
         """
         # Close together means here: on however slow a machine.
         program = (
-            "import sys, meshproto.cli as cli\n"
+            "import sys, meshproto.run.cli as cli\n"
             "cli._ONE_SIGNAL = 1000.0\n"
             "sys.exit(cli.main(['0']))\n"
         )
@@ -828,7 +828,7 @@ class PipeTests(ProgramCase):
     def test_clock(self) -> None:
         """Setting the machine's time neither stops nor fires a timer."""
         program = (
-            "import sys, time, meshproto.cli as cli\n"
+            "import sys, time, meshproto.run.cli as cli\n"
             "cli.Program.run = lambda program: (\n"
             "    int(program._reactor.seconds is not time.monotonic))\n"
             "sys.exit(cli.main(['0']))\n"
@@ -839,7 +839,7 @@ class PipeTests(ProgramCase):
     def test_prompt_library_is_for_terminals(self) -> None:
         """A script does not wait for what it does not use."""
         program = (
-            "import sys, meshproto.cli as cli\n"
+            "import sys, meshproto.run.cli as cli\n"
             "status = cli.main(['0'])\n"
             "sys.exit(status or 'prompt_toolkit' in sys.modules)\n"
         )

@@ -30,12 +30,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from meshproto.address import PeerAddress
 from meshproto.errors import AddressError
 from meshproto.interfaces import INetwork
-from meshproto.node import MeshNode
+from meshproto.mesh.node import MeshNode
 from meshproto.testing import WINDOW, SimClock, SimNetwork, SimTimeout
 from meshproto.testing._machine import Machine
+from meshproto.wire.address import PeerAddress
 
 
 class SimClockTests(SynchronousTestCase):

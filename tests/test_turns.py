@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto._turns import LONG_TURN, SHORT_TURN, Turns
+from meshproto.rules.turns import LONG_TURN, SHORT_TURN, Turns
 
 
 class TurnsTests(SynchronousTestCase):

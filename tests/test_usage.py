@@ -11,8 +11,8 @@ from twisted.logger import Logger, LoggingFile
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto.config import DEFAULT_PORT, NodeConfig
-from meshproto.tap import Options
-from meshproto.usage import MeshOptions, PromptOptions, complain, program_version
+from meshproto.run.options import MeshOptions, PromptOptions, complain, program_version
+from meshproto.run.tap import Options
 
 #: For both programs: the arguments, and words of the answer.
 BAD: tuple[tuple[Sequence[str], Sequence[str]], ...] = (

@@ -9,17 +9,15 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto import wire
-from meshproto.address import PeerAddress
 from meshproto.errors import LocalProtocolError, RemoteProtocolError
-from meshproto.wire import (
-    MAX_LINES,
+from meshproto.wire import mesh1, messages
+from meshproto.wire.address import PeerAddress
+from meshproto.wire.mesh1 import MAX_LINES, PIECE, Mesh1, next_lines
+from meshproto.wire.messages import (
     MAX_RUN,
-    PIECE,
     Chat,
     Chats,
     Hello,
-    Mesh1,
     Message,
     PeerList,
     Ping,
@@ -28,7 +26,6 @@ from meshproto.wire import (
     RequestPeers,
     check_id,
     check_name,
-    next_lines,
 )
 from tests.test_address import ADDRESSES
 
@@ -103,17 +100,17 @@ class LimitTests(SynchronousTestCase):
     """The numbers of the protocol."""
 
     def test_numbers(self) -> None:
-        self.assertEqual(wire.MAX_LINE, 16_384)
-        self.assertEqual(wire.MAX_HANDSHAKE_LINE, 512)
-        self.assertEqual((wire.MAX_ID, wire.MAX_NAME), (64, 64))
-        self.assertEqual(wire.MAX_ADDRESSES, 100)
-        self.assertEqual(wire.DELIMITER, b"\n")
-        self.assertEqual(wire.WORD_JOINER, WJ)
+        self.assertEqual(mesh1.MAX_LINE, 16_384)
+        self.assertEqual(mesh1.MAX_HANDSHAKE_LINE, 512)
+        self.assertEqual((messages.MAX_ID, messages.MAX_NAME), (64, 64))
+        self.assertEqual(messages.MAX_ADDRESSES, 100)
+        self.assertEqual(mesh1.DELIMITER, b"\n")
+        self.assertEqual(mesh1.WORD_JOINER, WJ)
 
     def test_the_longest_hello_is_a_handshake_line(self) -> None:
         longest = Mesh1().encode(Hello("i" * 64, "\N{GRINNING FACE}" * 64))
-        self.assertEqual(len(longest.rstrip(b"\n")), wire.MAX_HELLO)
-        self.assertLessEqual(wire.MAX_HELLO, wire.MAX_HANDSHAKE_LINE)
+        self.assertEqual(len(longest.rstrip(b"\n")), mesh1.MAX_HELLO)
+        self.assertLessEqual(mesh1.MAX_HELLO, mesh1.MAX_HANDSHAKE_LINE)
 
     def test_messages_are_frozen_values(self) -> None:
         for kind in get_args(Message):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
@@ -20,12 +20,17 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from meshproto.address import PeerAddress, is_loopback
 from meshproto.testing._clock import NOWHERE
-from meshproto.testing._tcp import Address, Transport, address, join
-
-if TYPE_CHECKING:
-    from meshproto.testing._machine import Machine
+from meshproto.testing._tcp import (
+    Address,
+    Program,
+    Transport,
+    Way,
+    Weather,
+    address,
+    join,
+)
+from meshproto.wire.address import PeerAddress, is_loopback
 
 #: After so many seconds a dial that gets no answer knocks again; the pause
 #: doubles each time.
@@ -40,12 +45,51 @@ class Door(Enum):
     SILENT = auto()
 
 
+class Site(Protocol):
+    """An address of the network, and its ports."""
+
+    ip: str
+    ports: dict[int, Port]
+    doors: dict[int, Door]
+
+    @property
+    def network(self) -> Map:
+        """The network that it is in."""
+
+    def next_port(self) -> int:
+        """A source port that nobody has used."""
+
+    def is_up(self) -> bool:
+        """Whether a kernel runs there."""
+
+
+class Map(Weather, Protocol):
+    """What leads where."""
+
+    def way(self, source: str, target: str) -> Way:
+        """What goes from one address to another takes this way."""
+
+    def host(self, ip: str) -> Site | None:
+        """Who has the address, if anybody."""
+
+
+class Dialler(Program, Protocol):
+    """What dials and is dialled."""
+
+    dials: dict[Dial, None]
+    backlog: list[Callable[[], None]]
+
+    @property
+    def host(self) -> Site:
+        """Where it runs."""
+
+
 @implementer(IListeningPort)
 class Port:
     """A port that a node listens on."""
 
     def __init__(
-        self, machine: Machine, number: int, factory: IProtocolFactory
+        self, machine: Dialler, number: int, factory: IProtocolFactory
     ) -> None:
         self.machine = machine
         self.factory = factory
@@ -75,7 +119,7 @@ class Port:
 class Endpoint:
     """The way from a machine to an address."""
 
-    def __init__(self, machine: Machine, target: PeerAddress) -> None:
+    def __init__(self, machine: Dialler, target: PeerAddress) -> None:
         self._machine = machine
         self._target = target
 
@@ -88,7 +132,7 @@ class Dial:
     """A connection attempt: knocks until somebody answers or it is given up."""
 
     def __init__(
-        self, machine: Machine, target: PeerAddress, factory: IProtocolFactory
+        self, machine: Dialler, target: PeerAddress, factory: IProtocolFactory
     ) -> None:
         self.place = NOWHERE
         self._machine = machine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
@@ -17,16 +17,13 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from meshproto.address import PeerAddress, Target, is_loopback, normal_host
 from meshproto.config import NodeConfig
 from meshproto.errors import AddressError
 from meshproto.interfaces import INetwork
 from meshproto.testing._clock import NOWHERE, SimCall
-from meshproto.testing._dial import Dial, Door, Endpoint, Port
+from meshproto.testing._dial import Dial, Door, Endpoint, Map, Port
 from meshproto.testing._tcp import Transport
-
-if TYPE_CHECKING:
-    from meshproto.testing._network import SimNetwork
+from meshproto.wire.address import PeerAddress, Target, is_loopback, normal_host
 
 _FIRST_EPHEMERAL_PORT = 49152
 
@@ -34,7 +31,7 @@ _FIRST_EPHEMERAL_PORT = 49152
 class Host:
     """An IP address of the simulated network, and its ports."""
 
-    def __init__(self, network: SimNetwork, ip: str) -> None:
+    def __init__(self, network: Map, ip: str) -> None:
         self.network = network
         self.ip = normal_host(ip)
         self.ports: dict[int, Port] = {}

@@ -10,14 +10,14 @@ from typing import Any
 
 from twisted.python.failure import Failure
 
-from meshproto.address import normal_host
 from meshproto.config import NodeConfig
 from meshproto.events import ChatReceived, Event
-from meshproto.node import MeshNode
+from meshproto.mesh.node import MeshNode
 from meshproto.testing._clock import SimClock
 from meshproto.testing._dial import Door
 from meshproto.testing._machine import Host, Machine
 from meshproto.testing._tcp import Way
+from meshproto.wire.address import normal_host
 
 
 class SimTimeout(AssertionError):

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, cast
 
-from meshproto._hub import Hub
 from meshproto.events import (
     ChatReceived,
     ChatsReceived,
@@ -21,7 +20,8 @@ from meshproto.events import (
     PeerConnected,
     PeerDisconnected,
 )
-from meshproto.node import MeshNode
+from meshproto.mesh.hub import Hub
+from meshproto.mesh.node import MeshNode
 from meshproto.testing._machine import Machine
 from meshproto.testing._plan import Place
 

@@ -8,9 +8,10 @@ until the cut heals.  How a connection comes about stands in `_dial`.
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import (
@@ -20,6 +21,7 @@ from twisted.internet.error import (
 )
 from twisted.internet.interfaces import (
     IConsumer,
+    IDelayedCall,
     IHalfCloseableProtocol,
     IProducer,
     IProtocol,
@@ -28,12 +30,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from meshproto.testing._clock import NOWHERE
-
-if TYPE_CHECKING:
-    from meshproto.testing._dial import Dial
-    from meshproto.testing._machine import Machine
-    from meshproto.testing._network import SimNetwork
+from meshproto.testing._clock import NOWHERE, SimClock
 
 #: Bytes that a connection holds between a writer and a reader that has stopped
 #: before the writer's producer is paused.
@@ -42,17 +39,71 @@ WINDOW = 64 * 1024
 Address = IPv4Address | IPv6Address
 
 
+class Weather(Protocol):
+    """What is true of every way of a network."""
+
+    latency: tuple[float, float]
+    fragment: float
+    clock: SimClock
+    rng: random.Random
+
+    def fragments(self, data: bytes) -> Iterable[bytes]:
+        """A segment in pieces, or whole."""
+
+
+class Knocks(Protocol):
+    """A dial that waits for its way."""
+
+    def knock(self) -> None:
+        """Try again."""
+
+
+class Kernel(Protocol):
+    """Whether anybody answers at an address."""
+
+    def is_up(self) -> bool:
+        """Whether a kernel runs there."""
+
+
+class Program(Protocol):
+    """What holds one end of a connection."""
+
+    alive: bool
+    frozen: bool
+    powered: bool
+    reading_speed: float | None
+
+    @property
+    def host(self) -> Kernel:
+        """Where it runs."""
+
+    @property
+    def present(self) -> float:
+        """How far it has come, in seconds of the network's clock."""
+
+    def callLater(
+        self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any
+    ) -> IDelayedCall:
+        """Call back, if it still runs then."""
+
+    def opened(self, transport: Transport) -> None:
+        """A connection of it came about."""
+
+    def closed(self, transport: Transport) -> None:
+        """A connection of it is closed."""
+
+
 class Way:
     """What goes from one host to another takes this way."""
 
-    def __init__(self, network: SimNetwork) -> None:
+    def __init__(self, network: Weather) -> None:
         #: The range that its delays are drawn from; None means the network's.
         self.latency: tuple[float, float] | None = None
         #: How many cuts there are; nothing passes until all are healed.
         self.cuts = 0
         self.pipes: dict[Pipe, None] = {}
         #: The dials that wait for an answer.
-        self.dials: dict[Dial, None] = {}
+        self.dials: dict[Knocks, None] = {}
         self._network = network
         self._random = network.rng.random
 
@@ -77,7 +128,7 @@ class Pipe:
     """One direction of a connection: what was written and has not been read."""
 
     def __init__(
-        self, way: Way, writer: Transport, reader: Transport, network: SimNetwork
+        self, way: Way, writer: Transport, reader: Transport, network: Weather
     ) -> None:
         self.place = NOWHERE
         self.writer = writer
@@ -211,7 +262,7 @@ class Transport:
 
     def __init__(
         self,
-        machine: Machine,
+        machine: Program,
         protocol: IProtocol | None,
         host: Address,
         peer: Address,
@@ -398,7 +449,7 @@ class Transport:
 
 
 def join(
-    near: Transport, far: Transport, there: Way, back: Way, network: SimNetwork
+    near: Transport, far: Transport, there: Way, back: Way, network: Weather
 ) -> None:
     """Make two transports the ends of one connection."""
     near.pipe = far.back = Pipe(there, near, far, network)

@@ -6,7 +6,7 @@ from twisted.application.service import ServiceMaker
 
 meshnode = ServiceMaker(
     "meshnode",
-    "meshproto.tap",
+    "meshproto.run.tap",
     "A node of a peer-to-peer mesh",
     "meshnode",
 )

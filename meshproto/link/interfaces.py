@@ -1,0 +1,98 @@
+"""What a connection is given, and what it asks of its owner.
+
+The owner stands on a higher floor, so what is called there is declared here: a test,
+a simulator or another transport can drive a link without the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import Attribute, Interface
+
+from meshproto.events import CloseReason
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.registry import Verdict
+from meshproto.rules.turns import Turns
+from meshproto.wire.mesh1 import MAX_HANDSHAKE_LINE, MAX_LINE, Mesh1
+from meshproto.wire.messages import Hello, Message, Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkLimits:
+    """What one link may take; see `NodeConfig` for each.
+
+    ``drain_timeout`` bounds the wait for the last lines of a losing link,
+    ``flush_timeout`` the wait for what is queued on a link that closes.
+    """
+
+    max_line: int = MAX_LINE
+    max_handshake_line: int = MAX_HANDSHAKE_LINE
+    handshake_timeout: float = 10.0
+    drain_timeout: float = 3.0
+    flush_timeout: float = 2.0
+    send_queue: int = 64 * 1024 * 1024
+    stall_timeout: float = 10.0
+
+
+class IPeerHost(Interface):
+    """What a connection tells its owner, and what it needs of it."""
+
+    clock: IReactorTime = Attribute("What links take their time from.")
+    limits: LinkLimits = Attribute("What one link may take.")
+    turns: Turns = Attribute("How long links keep the reactor.")
+
+    def is_own_host(host: str) -> bool:
+        """Whether the host is this machine, in whatever spelling."""
+
+    def codec() -> Mesh1:
+        """The codec of links that have negotiated no other."""
+
+    def own_hello() -> Hello:
+        """Who this node is."""
+
+    def link_opened(link: IPeerLink) -> None:
+        """A connection came about; `link_gone` follows some day."""
+
+    def hello_received(link: IPeerLink, hello: Hello, confirmed: bool) -> Verdict:
+        """The far end said who it is: may it come in?
+
+        ``confirmed``: it has our own ID, but is another node for sure.
+        """
+
+    def link_ready(link: IPeerLink) -> None:
+        """The handshake is complete on this side and its answer is on its way.
+
+        Also called for a link whose far end has our ID, while it is not yet
+        clear whether that is another node.
+        """
+
+    def message_received(link: IPeerLink, message: Message) -> Message | None:
+        """A message arrived after the handshake.
+
+        Returns what of it was not taken, because the link was paused meanwhile:
+        that is offered again when it is resumed.
+        """
+
+    def turned_away(link: IPeerLink, refusal: Refusal) -> None:
+        """The far end refused our dial; `link_ended` follows."""
+
+    def far_end_finished(link: IPeerLink) -> bool:
+        """The far end of a complete link has sent its last line.
+
+        Returns whether the link is to be kept for what there is to send: the
+        owner then ends it later.
+        """
+
+    def link_ended(link: IPeerLink, reason: CloseReason, detail: str) -> None:
+        """No more will come of this link.  Called exactly once for each.
+
+        ``detail`` says more about the reason, or is empty.
+        """
+
+    def link_gone(link: IPeerLink) -> None:
+        """The connection is closed.  Called exactly once for each."""
+
+    def link_eased(link: IPeerLink) -> None:
+        """The queue of a link has shrunk."""

@@ -1,0 +1,212 @@
+"""What waits to be sent to one peer, bounded.
+
+A Twisted transport buffers without bound.  It does say when it has too much
+(64 KiB), by pausing its producer; the outbox is that producer, and keeps what
+comes after in its own, counted queue.  So the memory that one peer can take is
+known, a peer that takes nothing is noticed, and control messages can overtake
+the chat that waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.interfaces import (
+    IConsumer,
+    IDelayedCall,
+    IPushProducer,
+    IReactorTime,
+)
+from zope.interface import implementer
+
+from meshproto.link.sockets import is_direct, write_now
+
+_BATCH = 64 * 1024
+#: The queue of whoever has nothing queued; never added to.
+_NONE: deque[bytes] = deque(maxlen=0)
+
+
+class OutboxOwner(Protocol):
+    """Whose queue it is."""
+
+    def overrun(self) -> None:
+        """Too much waits, or it has not moved for too long.  Called once."""
+
+    def eased(self) -> None:
+        """The queue has shrunk."""
+
+
+@implementer(IPushProducer)
+class Outbox:
+    """The send queue of one link.
+
+    ``size`` counts the bytes that wait here, ``moved_at`` is when the far end last
+    took any, or the transport became full.  The owner hears when more than
+    ``limit`` bytes wait or nothing has moved for ``stall_timeout`` seconds, and
+    whenever the queue has shrunk.
+    """
+
+    # A node may have thousands of links, and most of them nothing to send.
+    __slots__ = (
+        "_clock",
+        "_closed",
+        "_congested",
+        "_held",
+        "_is_direct",
+        "_limit",
+        "_lines",
+        "_on_flushed",
+        "_owner",
+        "_stall_check",
+        "_stall_timeout",
+        "_transport",
+        "_urgent",
+        "moved_at",
+        "size",
+    )
+
+    def __init__(
+        self,
+        transport: IConsumer,
+        clock: IReactorTime,
+        *,
+        limit: int,
+        stall_timeout: float,
+        owner: OutboxOwner,
+    ) -> None:
+        self._transport = transport
+        self._is_direct = is_direct(transport)
+        self._clock = clock
+        self._limit = limit
+        self._stall_timeout = stall_timeout
+        self._owner = owner
+        self._on_flushed: Callable[[], None] | None = None
+        self._lines = _NONE
+        self.size = 0
+        self._held = False
+        self._congested = False
+        self._closed = False
+        self._urgent: tuple[bytes, ...] = ()
+        self.moved_at = 0.0
+        self._stall_check: IDelayedCall | None = None
+        transport.registerProducer(self, True)
+
+    def write(self, lines: bytes, *, at_once: bool = False) -> None:
+        """Queue lines behind the others; ``at_once`` if none wait."""
+        if self._lines or self._held or self._congested:
+            self._enqueue(lines, urgent=False)
+        elif self._closed:
+            pass
+        elif at_once and self._is_direct:
+            write_now(self._transport, lines)
+        else:
+            self._transport.write(lines)
+
+    def write_urgent(self, line: bytes) -> None:
+        """Queue a line before the others, unless the same one waits there already.
+
+        So whoever asks a thousand times and takes no answer gets one.
+        """
+        if self._held or self._congested:
+            if line not in self._urgent:
+                self._enqueue(line, urgent=True)
+        elif not self._closed:
+            self._transport.write(line)
+
+    def hold(self) -> None:
+        """Send nothing until `release`."""
+        self._held = True
+
+    def release(self) -> None:
+        """Send what has waited."""
+        self._held = False
+        self._flush()
+
+    def finish(self, on_flushed: Callable[[], None]) -> None:
+        """Take no more lines; call back once the transport has been given all."""
+        self._held = False
+        self._on_flushed = on_flushed
+        self._flush()
+
+    def close(self) -> None:
+        """Drop everything: the link has ended."""
+        if self._closed:
+            return
+        self._closed = True
+        self._lines = _NONE
+        self._urgent = ()
+        self.size = 0
+        self._on_flushed = None
+        self._transport.unregisterProducer()
+        if self._stall_check is not None and self._stall_check.active():
+            self._stall_check.cancel()
+        self._stall_check = None
+
+    # IPushProducer: what the transport says of its own buffer.
+
+    def pauseProducing(self) -> None:
+        """The transport is full."""
+        self._congested = True
+        self.moved_at = self._clock.seconds()
+        if self._stall_check is None and not self._closed:
+            self._stall_check = self._clock.callLater(
+                self._stall_timeout, self._check_stall
+            )
+
+    def resumeProducing(self) -> None:
+        """The transport is empty."""
+        self._congested = False
+        self.moved_at = self._clock.seconds()
+        self._flush()
+
+    def stopProducing(self) -> None:
+        """The connection is gone."""
+        self.close()
+
+    def _enqueue(self, line: bytes, *, urgent: bool) -> None:
+        if self._closed or self._on_flushed is not None:
+            return
+        if urgent:
+            self._urgent += (line,)
+        else:
+            if self._lines is _NONE:
+                self._lines = deque()
+            self._lines.append(line)
+        self.size += len(line)
+        if self.size > self._limit:
+            self._owner.overrun()
+
+    def _flush(self) -> None:
+        shrunk = False
+        while not (self._congested or self._held or self._closed):
+            batch = list(self._urgent)
+            if not (batch or self._lines):
+                break
+            self._urgent = ()
+            size = sum(map(len, batch))
+            while self._lines and size < _BATCH:
+                line = self._lines.popleft()
+                batch.append(line)
+                size += len(line)
+            self.size -= size
+            shrunk = True
+            self._transport.write(b"".join(batch))
+        if shrunk:
+            if not self._lines:
+                self._lines = _NONE
+            self._owner.eased()
+        if self._on_flushed is not None and not (self._lines or self._urgent):
+            flushed, self._on_flushed = self._on_flushed, None
+            flushed()
+
+    def _check_stall(self) -> None:
+        self._stall_check = None
+        if not self._congested:
+            return
+        still_allowed = self.moved_at + self._stall_timeout - self._clock.seconds()
+        if still_allowed <= 0:
+            self._owner.overrun()
+        else:
+            self._stall_check = self._clock.callLater(still_allowed, self._check_stall)

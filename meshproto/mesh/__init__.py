@@ -1,0 +1,1 @@
+"""Many connections: the node and what it does."""

@@ -1,0 +1,261 @@
+"""How the addresses of peers travel through the mesh.
+
+On every new link the dialler asks and shares at once, and what is learned is
+dialled at once, so a mesh completes without a timer.  The discovery loop, which
+this module owns, heals what that path has missed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from twisted.internet.interfaces import IReactorTime
+
+from meshproto.events import (
+    Direction,
+    Event,
+    PeerListReceived,
+    PeerRequestReceived,
+    PeerRequestSent,
+    PeersDiscovered,
+)
+from meshproto.mesh.loop import Loop
+from meshproto.rules.addressbook import AddressBook, disclosed
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.registry import PeerEntry, Registry
+from meshproto.wire.address import MAX_PORT, IPAddress, PeerAddress, ip_of, is_loopback
+from meshproto.wire.messages import MAX_ADDRESSES, PeerList, RequestPeers
+
+_ID_WITH_PORT = re.compile(r"peer-([0-9]{1,5})\Z")
+
+
+class Discovery:
+    """Asks for addresses, tells addresses, and puts what it hears into the book.
+
+    ``advertised`` is the host, and the port if it differs from the one that is
+    bound, that the user wants told; ``dial`` is called when there may be
+    something new to dial.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        book: AddressBook,
+        clock: IReactorTime,
+        emit: Callable[[Event], None],
+        *,
+        interval: float,
+        advertised: tuple[str, int | None] | None,
+        dial: Callable[[], None],
+    ) -> None:
+        self._registry = registry
+        self._book = book
+        self._clock = clock
+        self._emit = emit
+        self._advertised = advertised
+        self._dial = dial
+        self._loop = Loop(clock, interval, self._round)
+        self._asked: set[IPeerLink] = set()
+        self._port = 0
+        self._bound: str | None = None
+
+    def listening(self, port: int, bound: IPAddress | None) -> None:
+        """The node has bound a port, 0 for none.
+
+        ``bound`` is the address that it listens on, which may be the one that
+        stands for all of the machine's, and is None without TCP.
+        """
+        self._port = self._book.own_port = port
+        self._bound = None if bound is None else str(bound)
+        advertised = self._advertised_address()
+        if advertised is not None:
+            self._book.disown(advertised)
+
+    def start(self) -> None:
+        """Begin the rounds."""
+        self._loop.start()
+
+    def stop(self) -> None:
+        """End the rounds."""
+        self._loop.stop()
+
+    def locate(self, entry: PeerEntry, link: IPeerLink) -> None:
+        """Note where a peer listens, as far as a link to it tells.
+
+        What we dialled is proved.  An ID of the form ``peer-<port>`` tells the
+        port of a peer that dialled us.
+        """
+        if isinstance(link.target, PeerAddress):
+            seen = PeerAddress.of(link.remote_host, link.target.port)
+            entry.address, entry.proven = link.target, True
+            for address in dict.fromkeys((link.target, seen)):
+                self._book.link(address, entry.key, proven=True)
+            for other in self._registry.entries():
+                if other is not entry and not other.proven and other.address == seen:
+                    other.address = None
+        elif entry.address is None and link.direction is Direction.INCOMING:
+            port = port_in(entry.key.id)
+            if port is not None:
+                entry.address = PeerAddress.of(link.remote_host, port)
+                self._book.link(entry.address, entry.key, proven=False)
+
+    def own_address(self, link: IPeerLink) -> PeerAddress | None:
+        """Where the far end of a link may dial us; None when it cannot."""
+        advertised = self._advertised_address()
+        if advertised is not None or not self._port:
+            return advertised
+        host = self._reachable_at(link)
+        return None if host is None else PeerAddress.of(host, self._port)
+
+    def _reachable_at(self, link: IPeerLink) -> str | None:
+        """The host at which the far end of a link finds what we listen on."""
+        bound = None if self._bound is None else ip_of(self._bound)
+        if bound is None or not bound.is_unspecified:
+            host = self._bound or link.local_host
+            return None if is_loopback(host) and not link.same_machine else host
+        local = ip_of(link.local_host)
+        if bound.version == 4 and local is not None and local.version == 6:
+            # Nobody listens at the address by which this peer sees us.
+            return "127.0.0.1" if link.same_machine else None
+        return link.local_host
+
+    def ask_all(self) -> int:
+        """Ask every peer; returns how many there are."""
+        entries = self._registry.entries()
+        for entry in entries:
+            self._ask(entry.link)
+            self._emit(PeerRequestSent(peer=entry.snapshot()))
+        return len(entries)
+
+    def introduce(self, link: IPeerLink) -> None:
+        """The dialler's first words on a new link: ask, and share back."""
+        self._ask(link, *self._lists(link))
+        entry = self._registry.of_link(link)
+        if entry is not None:
+            self._emit(PeerRequestSent(peer=entry.snapshot()))
+
+    def answer(self, link: IPeerLink) -> None:
+        """The far end of a link asked."""
+        link.send(*self._lists(link))
+        entry = self._registry.of_link(link)
+        if entry is not None:
+            self._emit(PeerRequestReceived(peer=entry.snapshot()))
+
+    def heard(
+        self,
+        entry: PeerEntry,
+        link: IPeerLink,
+        told: PeerList,
+        ends_introduction: bool = False,
+    ) -> None:
+        """A peer told addresses; see `PeerEntry.hears` for ``ends_introduction``."""
+        # What an original says when asked does not begin with its own address.
+        if told.addresses and (ends_introduction or link not in self._asked):
+            self._consider_claim(entry, link, told.addresses[0])
+        learned = self._book.learn(
+            told.addresses, entry.key, link.remote_host, self._clock.seconds()
+        )
+        peer = entry.snapshot()
+        self._emit(
+            PeerListReceived(
+                peer=peer,
+                addresses=told.addresses,
+                skipped=told.skipped + learned.skipped,
+            )
+        )
+        if learned.new:
+            self._emit(
+                PeersDiscovered(
+                    peer=peer, count=learned.new, total_known=len(self._book)
+                )
+            )
+        self._dial()
+
+    def is_ourselves(self, told: PeerList) -> bool:
+        """Whether a far end that has our ID also has our address."""
+        return bool(told.addresses) and self._book.is_own(told.addresses[0])
+
+    def _advertised_address(self) -> PeerAddress | None:
+        if self._advertised is None:
+            return None
+        host, port = self._advertised
+        port = port or self._port
+        return PeerAddress.of(host, port) if port else None
+
+    def _round(self) -> None:
+        self.ask_all()
+        self._dial()
+
+    def forget(self, link: IPeerLink) -> None:
+        """The link has ended."""
+        self._asked.discard(link)
+
+    def _ask(self, link: IPeerLink, *shared: PeerList) -> None:
+        self._asked.add(link)
+        link.send(RequestPeers(), *shared)
+
+    def _consider_claim(
+        self, entry: PeerEntry, link: IPeerLink, first: PeerAddress
+    ) -> None:
+        # Only a claim: shown and shared, but dialled all the same, which proves
+        # it or not.  The original's first entry is somebody else, and it shares
+        # before it asks.
+        if entry.address is not None or not entry.asked:
+            return
+        if first.host != link.remote_host and not (
+            is_loopback(first.host) or (link.same_machine and self._is_here(first))
+        ):
+            return
+        claim = PeerAddress.of(link.remote_host, first.port)
+        if self._book.is_own(claim) or self._is_of_another(claim, entry):
+            return
+        entry.address = claim
+        # Whoever asked before could not be told of this peer.
+        for other in self._registry.entries():
+            if other is not entry:
+                told = self._disclose(entry, other.link)
+                if told is not None:
+                    own = self.own_address(other.link)
+                    other.link.send(PeerList((own, told) if own else (told,)))
+
+    def _is_of_another(self, claim: PeerAddress, entry: PeerEntry) -> bool:
+        return any(
+            other.address is not None and other.address.port == claim.port
+            for other in self._registry.at_host(entry.key.host)
+            if other is not entry
+        )
+
+    def _is_here(self, address: PeerAddress) -> bool:
+        return self._book.is_here(address.host)
+
+    def _lists(self, link: IPeerLink) -> Iterator[PeerList]:
+        own = self.own_address(link)
+        head = (own,) if own is not None else ()
+        asking = self._registry.of_link(link)
+        told = {
+            self._disclose(entry, link): None
+            for entry in self._registry.entries()
+            if entry is not asking
+        }
+        told.pop(own, None)
+        addresses = tuple(address for address in told if address is not None)
+        step = MAX_ADDRESSES - len(head)
+        for start in range(0, max(1, len(addresses)), step):
+            yield PeerList(head + addresses[start : start + step])
+
+    def _disclose(self, entry: PeerEntry, to: IPeerLink) -> PeerAddress | None:
+        address, link = entry.address, entry.link
+        if address is None:
+            return None
+        if address.host != link.remote_host:
+            # A name means something only here; the host that we see holds for all.
+            address = PeerAddress.of(link.remote_host, address.port)
+        return disclosed(address, link.same_machine, to.same_machine, to.local_host)
+
+
+def port_in(id: str) -> int | None:
+    """The port that an ID of the form ``peer-<port>`` names, else None."""
+    match = _ID_WITH_PORT.match(id)
+    port = int(match[1]) if match else 0
+    return port if 1 <= port <= MAX_PORT else None

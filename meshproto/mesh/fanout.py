@@ -1,0 +1,124 @@
+"""Chat on its way out.
+
+Writing to a socket costs far more than making a line, so lines are gathered:
+the first of a burst goes out at once, those that follow it within a fraction of
+a millisecond go together, one block of bytes for all peers.  A network card
+gathers its interrupts in the same way.  How long a line may wait is counted in
+turns of the reactor rather than in time: it goes out after the first turn in
+which nothing was added, so nobody waits for a timer.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from meshproto.events import Delivery
+from meshproto.rules.registry import PeerEntry, Registry
+from meshproto.wire.mesh1 import Mesh1, block_of
+
+#: Seconds without chat after which the next line is the first of a burst.
+QUIET = 0.000_25
+#: Seconds for which lines are gathered while every turn brings more.
+PATIENCE = 0.001
+#: Bytes that are gathered at most.
+FULL = 64 * 1024
+
+
+class Fanout:
+    """Hands chat to the links, in the order in which it was said.
+
+    ``codec`` is what a text is checked by when there is no peer.
+    """
+
+    def __init__(self, registry: Registry, clock: IReactorTime, codec: Mesh1) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._codec = codec
+        self._gathered: defaultdict[Mesh1, list[bytes]] = defaultdict(list)
+        self._size = 0
+        self._unwritten: dict[PeerEntry, bytes] = {}
+        self._added = False
+        self._gathering_since = 0.0
+        self._sent_at = float("-inf")
+        self._turn: IDelayedCall | None = None
+
+    def broadcast(self, text: str) -> Delivery:
+        """Say one line to every peer.
+
+        Raises `LocalProtocolError`, and says nothing, when a peer's wire cannot
+        carry the text.
+        """
+        lines = []
+        codecs = self._registry.codecs() or (self._codec,)
+        for codec in codecs:
+            lines.append(codec.encode_chat(text))
+        for codec, line in zip(codecs, lines, strict=True):
+            self._gathered[codec].append(line)
+            self._size += len(line)
+        self._added = True
+        if self._turn is not None:
+            if self._size >= FULL:
+                self.flush()
+        elif (now := self._clock.seconds()) - self._sent_at > QUIET:
+            self.flush()
+        else:
+            self._gathering_since = now
+            self._turn = self._clock.callLater(0, self._turn_over)
+        return self._registry.delivery()
+
+    def send(self, entry: PeerEntry, text: str) -> Delivery:
+        """Say one line to one peer; raises what `broadcast` raises."""
+        line = entry.link.codec.encode_chat(text)
+        self.flush()
+        now = self._clock.seconds()
+        entry.link.send_lines(line, at_once=now - self._sent_at > QUIET)
+        self._sent_at = now
+        alive = self._registry.of_key(entry.key) is entry
+        return Delivery((entry.snapshot(),) if alive else ())
+
+    def flush(self) -> None:
+        """Hand on what has been gathered.
+
+        To be called before a peer comes or goes, so that everybody gets what
+        was said while it was there.
+        """
+        if not (self._unwritten or self._gathered):
+            return
+        # Writing may cut a peer, and whoever hears of that may speak: what is
+        # said then comes after what is on its way already, on every link.
+        while self._unwritten or self._gathered:
+            if not self._unwritten:
+                self._unwritten = self._blocks()
+            else:
+                entry, block = self._unwritten.popitem()
+                entry.link.send_lines(block, at_once=True)
+        self._sent_at = self._clock.seconds()
+
+    def stop(self) -> None:
+        """Hand on what has been gathered, and leave no timer behind."""
+        self.flush()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+
+    def _blocks(self) -> dict[PeerEntry, bytes]:
+        """What has been gathered, for each peer."""
+        gathered = self._gathered
+        self._gathered, self._size = defaultdict(list), 0
+        blocks = {codec: block_of(lines) for codec, lines in gathered.items()}
+        return {
+            entry: blocks[entry.link.codec]
+            for entry in self._registry.entries()
+            if entry.link.codec in blocks
+        }
+
+    def _turn_over(self) -> None:
+        waited = self._clock.seconds() - self._gathering_since
+        if self._gathered and self._added and waited < PATIENCE:
+            self._added = False
+            self._turn = self._clock.callLater(0, self._turn_over)
+        else:
+            self._turn = None
+            self.flush()

@@ -1,0 +1,103 @@
+"""Keeps the links that live and drops those that do not.
+
+Owns the maintenance loop and the probes under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from meshproto.events import CloseReason, Event, PeerReaped, PingSent
+from meshproto.mesh.loop import Loop
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.liveness import Liveness, answered, is_mute
+from meshproto.rules.registry import PeerEntry, Registry
+from meshproto.wire.messages import Ping
+
+
+class Maintenance:
+    """Pings every peer, drops the silent ones, probes those in doubt."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        clock: IReactorTime,
+        emit: Callable[[Event], None],
+        *,
+        interval: float,
+        peer_timeout: float,
+        probe_timeout: float,
+    ) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._emit = emit
+        self._probe_timeout = probe_timeout
+        self._liveness = Liveness(peer_timeout, interval)
+        self._loop = Loop(clock, interval, self._round)
+        self._probes: dict[IPeerLink, IDelayedCall] = {}
+
+    def start(self) -> None:
+        """Begin the rounds."""
+        self._liveness.sweep(self._clock.seconds(), ())
+        self._loop.start()
+
+    def stop(self) -> None:
+        """End the rounds and every probe."""
+        self._loop.stop()
+        for link in tuple(self._probes):
+            self.forget(link)
+
+    def probe(self, link: IPeerLink) -> None:
+        """Drop the link unless something is heard on it soon.
+
+        Its peer has come anew, so a link on which it has not spoken for long,
+        though it answers, is dropped too.
+
+        Does nothing while a probe of that link is under way.
+        """
+        if link not in self._probes:
+            self._probes[link] = self._clock.callLater(
+                self._probe_timeout, self._probe_due, link, self._clock.seconds()
+            )
+            link.send_urgent(Ping())
+
+    def forget(self, link: IPeerLink) -> None:
+        """The link has ended: nothing is left to probe."""
+        probe = self._probes.pop(link, None)
+        if probe is not None:
+            probe.cancel()
+
+    def _probe_due(self, link: IPeerLink, probed_at: float) -> None:
+        del self._probes[link]
+        entry = self._registry.of_link(link)
+        if not link.reading or entry is None:
+            return
+        if not answered(probed_at, link.last_heard):
+            link.abort(CloseReason.PROBE_UNANSWERED)
+        elif is_mute(entry.spoke_at, self._clock.seconds()):
+            # It lives and dials us as if there were no link: for it there is
+            # none.  An original forgets a link like that, and never heals.
+            link.close(CloseReason.FORGOTTEN)
+
+    def _round(self) -> None:
+        now = self._clock.seconds()
+        sweep = self._liveness.sweep(
+            now, [(e, self._last_heard(e, now)) for e in self._registry.entries()]
+        )
+        for silent in sweep.silent:
+            entry = silent.peer
+            if self._registry.of_link(entry.link) is entry:
+                self._emit(PeerReaped(peer=entry.snapshot(), silent_for=silent.seconds))
+                for link in entry.links():
+                    link.abort(CloseReason.TIMEOUT)
+        for entry in sweep.alive:
+            if self._registry.of_link(entry.link) is entry:
+                entry.link.send_urgent(Ping())
+                self._emit(PingSent(peer=entry.snapshot()))
+
+    def _last_heard(self, entry: PeerEntry, now: float) -> float:
+        # Of two links it is the one that is sent on that has to live; and a
+        # peer cannot be heard while we do not read what it says.
+        return entry.link.last_heard if entry.link.reading else now

@@ -1,0 +1,419 @@
+"""`MeshNode`: the one object that an application holds."""
+
+from __future__ import annotations
+
+import random
+from asyncio import get_running_loop
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, overload
+
+from twisted.internet.base import ReactorBase
+from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, succeed
+from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from meshproto.config import NodeConfig
+from meshproto.errors import (
+    AddressError,
+    AmbiguousPeer,
+    ConnectError,
+    MeshFull,
+    NotRunning,
+    SelfConnection,
+    UnknownPeer,
+    WrongLoop,
+)
+from meshproto.events import (
+    CloseReason,
+    ConnectionFailed,
+    Delivery,
+    Event,
+    KnownAddress,
+    NodeError,
+    NodeStarted,
+    Peer,
+)
+from meshproto.interfaces import IMesh, INetwork
+from meshproto.link.factory import MeshServerFactory
+from meshproto.link.interfaces import IPeerHost
+from meshproto.link.network import TcpNetwork
+from meshproto.mesh.hub import Hub
+from meshproto.mesh.stream import E, EventStream
+from meshproto.rules.registry import OWN_HOST, PeerEntry, PeerKey
+from meshproto.wire.address import Target, ip_of, parse_target
+from meshproto.wire.messages import Hello
+
+
+class _Phase(Enum):
+    NEW = auto()
+    STARTING = auto()
+    RUNNING = auto()
+    STOPPING = auto()
+    STOPPED = auto()
+
+
+@implementer(IMesh)
+class MeshNode:
+    """A node of the mesh, inside your own program.
+
+    ::
+
+        node = MeshNode(NodeConfig(port=8001, name="alice"))
+        node.subscribe(print)
+        await node.start()
+        await node.connect("localhost:8000")
+        node.broadcast("Hello network!")
+        await node.stop()
+
+    Everything it needs from outside is a parameter: ``reactor`` (its clock and,
+    unless ``network`` is given, its TCP; by default the global reactor),
+    ``network`` (the way to other machines) and ``rng`` (the jitter of its
+    backoff).  A node is started once and stopped once.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig | None = None,
+        *,
+        reactor: Any = None,
+        network: INetwork | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self.config = config = config or NodeConfig()
+        self.clock: IReactorTime = reactor
+        self._rng = rng or random.Random()
+        self._network = network or TcpNetwork(
+            reactor,
+            port=config.port,
+            interface=config.interface,
+            listen=config.listen,
+            timeout=config.connection_timeout,
+        )
+        self._hub = Hub(config, self.clock, self._network, self._rng)
+        self._fanout = self._hub.fanout
+        self._phase = _Phase.NEW
+        self._listening: IListeningPort | None = None
+        self._when_stopped: list[Deferred[None]] = []
+        self._streams: dict[EventStream[Any], Callable[[], None]] = {}
+        self.id = config.id or ""
+        self.name = config.name or self.id
+        self.port = 0
+
+    @property
+    def host(self) -> IPeerHost:
+        """What `MeshServerFactory` and `MeshClientFactory` are built with."""
+        return self._hub
+
+    # An interface of zope's has one signature for all overloads.
+    @overload
+    def subscribe(  # type: ignore[override]
+        self, subscriber: Callable[[Event], object]
+    ) -> Callable[[], None]: ...
+
+    @overload
+    def subscribe(
+        self, subscriber: Callable[[E], object], kind: type[E], /
+    ) -> Callable[[], None]: ...
+
+    @overload
+    def subscribe(
+        self,
+        subscriber: Callable[[Any], object],
+        kind: type[Event],
+        another: type[Event],
+        /,
+        *kinds: type[Event],
+    ) -> Callable[[], None]: ...
+
+    def subscribe(
+        self, subscriber: Callable[[Any], object], *kinds: type[Event]
+    ) -> Callable[[], None]:
+        """Call ``subscriber`` with every event, as it happens.
+
+        Of ``kinds``, when any are given: ``subscribe(say, ChatReceived)``.
+        Returns a function that ends the subscription.  A subscriber that
+        raises is logged and harms nobody.  Raises `TypeError` for a kind that
+        is none.
+        """
+        return self._hub.announcer.subscribe(subscriber, kinds or (Event,))
+
+    @overload
+    def events(self) -> EventStream[Event]: ...  # type: ignore[override]
+
+    @overload
+    def events(self, kind: type[E], /, *kinds: type[E]) -> EventStream[E]: ...
+
+    def events(self, *kinds: type[Event]) -> EventStream[Any]:
+        """Every event from now on, for ``async for``.
+
+        Of ``kinds``, when any are given.  Nothing is dropped: when
+        `NodeConfig.max_queued_events` wait to be taken, the node stops reading
+        from its peers until half of them are.  The iteration ends after the
+        node has stopped.
+        """
+        stream: EventStream[Any] = EventStream(
+            self.config.max_queued_events,
+            on_full=self._hub.pause,
+            on_caught_up=self._hub.resume,
+            on_closed=self._close_stream,
+        )
+        self._streams[stream] = self.subscribe(stream.put, *kinds)
+        if self._phase is _Phase.STOPPED:
+            self._close_stream(stream)
+        return stream
+
+    def start(self) -> Deferred[None]:
+        """Listen, then join the mesh by the bootstrap addresses.
+
+        Fires when the node listens; joining goes on behind it and shows as
+        events.  Fails with `twisted.internet.error.CannotListenError` when the
+        port cannot be had, with `NotRunning` on a second call, and with
+        `WrongLoop` under ``asyncio.run`` where that does not run the reactor.
+        """
+        if self._phase is not _Phase.NEW:
+            return fail(NotRunning("a node is started once"))
+        self._phase = _Phase.STARTING
+        try:
+            _require_loop_of(self.clock)
+            listening = self._network.listen(MeshServerFactory(self._hub))
+        except Exception:
+            listening = fail()
+        return listening.addCallbacks(self._started, self._not_started)
+
+    def stop(self) -> Deferred[None]:
+        """Leave the mesh.
+
+        Fires when every link is closed and the port is free: what is queued is
+        sent first, for at most `NodeConfig.stop_timeout` seconds.  May be
+        called at any time, and more than once.
+        """
+        done: Deferred[None] = Deferred()
+        match self._phase:
+            case _Phase.STOPPED:
+                done.callback(None)
+                return done
+            case _Phase.NEW:
+                self._when_stopped.append(done)
+                self._stopped(None)
+                return done
+        self._when_stopped.append(done)
+        if self._phase is _Phase.RUNNING:
+            self._stop()
+        else:
+            self._phase = _Phase.STOPPING
+        return done
+
+    def connect(self, target: str | Target) -> Deferred[Peer]:
+        """Dial a peer: ``host:port``, or a Twisted client endpoint string.
+
+        Fires with the peer once it has said hello, or at once when we are
+        linked to the peer of that address already.  Fails with
+
+        * `AddressError`: the text is no address;
+        * `DialFailed`: nobody could be reached there;
+        * `HandshakeTimeout`, `HandshakeFailed`: somebody was, but did not
+          answer as a node does;
+        * `HandshakeRejected`: the node has no seat left (``MAX_PEERS``), or is
+          linked to us in a way that we do not know of (``DUPLICATE``);
+        * `SelfConnection`: the address leads back to this node;
+        * `MeshFull`: this node has no seat left;
+        * `NotRunning`: the node is not running, or is stopped meanwhile.
+
+        A dial that fails is also a `ConnectionFailed` event, and is not tried
+        again.  Cancelling the Deferred gives up the wait, not the dial.
+        """
+        if self._phase is not _Phase.RUNNING:
+            return fail(NotRunning("the node is not running"))
+        if isinstance(target, str):
+            try:
+                target = parse_target(target)
+            except AddressError:
+                return fail()
+        if self._hub.book.is_own(target):
+            return self._cannot_connect(
+                SelfConnection(target, "that is this node itself")
+            )
+        for key in self._hub.book.linked_to(target):
+            entry = self._hub.registry.of_key(key)
+            if entry is not None:
+                return succeed(entry.snapshot())
+        if len(self._hub.registry) >= self.config.max_peers:
+            return self._cannot_connect(
+                MeshFull(target, f"all {self.config.max_peers} seats are taken")
+            )
+        return self._hub.dialer.dial(target)
+
+    def broadcast(self, text: str) -> Delivery:
+        """Say one line to every peer.
+
+        Returns whom it was handed to: false when there is nobody.  Raises
+        `LocalProtocolError`, and sends nothing, when the text is empty, too
+        long or has a line break; `NotRunning` when the node is not running.
+        """
+        self._require_running()
+        return self._fanout.broadcast(text)
+
+    def send(self, peer: Peer | str, text: str) -> Delivery:
+        """Say one line to one peer, given by its snapshot or its ID.
+
+        Raises `UnknownPeer` when it is not connected, `AmbiguousPeer` when
+        several hosts run a peer of that ID, and what `broadcast` raises.
+        """
+        self._require_running()
+        return self._fanout.send(self._find(peer), text)
+
+    def drain(self) -> Deferred[None]:
+        """Wait until no peer has more than `NodeConfig.send_queue_soft` waiting.
+
+        Fires at once when that is so already.  A peer that has taken nothing
+        for a quarter of a second is not waited for while there are others, and
+        one that goes on taking nothing is cut in time; so this does not wait
+        for ever.
+        """
+        return self._hub.drains.wait()
+
+    def discover(self) -> int:
+        """Ask every peer for addresses now; returns how many were asked."""
+        self._require_running()
+        asked = self._hub.discovery.ask_all()
+        self._hub.dialer.pump()
+        return asked
+
+    def pause_reading(self) -> None:
+        """Read from no peer until `resume_reading`; TCP makes them wait.
+
+        For subscribers that cannot keep up; nothing is lost.
+        """
+        self._hub.pause(self)
+
+    def resume_reading(self) -> None:
+        """Read on after `pause_reading`."""
+        self._hub.resume(self)
+
+    def peers(self) -> tuple[Peer, ...]:
+        """The connected peers, in the order in which they came."""
+        return self._hub.registry.snapshots()
+
+    def known_addresses(self) -> tuple[KnownAddress, ...]:
+        """The address book, as it is now."""
+        return self._hub.book.known()
+
+    def _started(self, listening: IListeningPort) -> None:
+        self._listening = listening
+        address = listening.getHost()
+        self.port = getattr(address, "port", 0)
+        self.id = self.config.id or self._default_id()
+        self.name = self.config.name or self.id
+        bound = ip_of(getattr(address, "host", ""))
+        self._hub.open(Hello(self.id, self.name), self.port, bound)
+        if self._phase is _Phase.STOPPING:
+            self._stop()
+            return
+        self._phase = _Phase.RUNNING
+        self._hub.announcer.emit(
+            NodeStarted(id=self.id, name=self.name, port=self.port)
+        )
+        for target in self.config.bootstrap_targets():
+            if self._hub.book.is_own(target):
+                self._hub.announcer.emit(
+                    NodeError(
+                        context=f"Bootstrap address {target}",
+                        error="that is this node itself",
+                    )
+                )
+            else:
+                self._hub.book.give(target)
+        if self._phase is not _Phase.RUNNING:
+            # A subscriber has had enough already.
+            return
+        self._hub.discovery.start()
+        self._hub.maintenance.start()
+        self._hub.dialer.start()
+
+    def _not_started(self, failure: Failure) -> Failure:
+        self._stopped(None)
+        return failure
+
+    def _default_id(self) -> str:
+        advertised = self.config.advertised()
+        port = (advertised and advertised[1]) or self.port
+        return f"peer-{port}" if port else f"node-{self._rng.getrandbits(64):016x}"
+
+    def _stop(self) -> None:
+        self._phase = _Phase.STOPPING
+        self._hub.discovery.stop()
+        self._hub.maintenance.stop()
+        self._hub.dialer.stop()
+        waits: list[Deferred[Any]] = [self._hub.close(CloseReason.STOPPED)]
+        if self._listening is not None:
+            waits.append(maybeDeferred(self._listening.stopListening))
+        DeferredList(waits, consumeErrors=True).addCallback(self._stopped)
+
+    def _stopped(self, _: object) -> None:
+        self._phase = _Phase.STOPPED
+        for stream in tuple(self._streams):
+            self._close_stream(stream)
+        waiting, self._when_stopped = self._when_stopped, []
+        for done in waiting:
+            done.callback(None)
+
+    def _close_stream(self, stream: EventStream[Any]) -> None:
+        unsubscribe = self._streams.pop(stream, None)
+        if unsubscribe is not None:
+            unsubscribe()
+            stream.end()
+
+    def _cannot_connect(self, error: ConnectError) -> Deferred[Peer]:
+        self._hub.announcer.emit(
+            ConnectionFailed(target=error.target, reason=error.reason)
+        )
+        return fail(error)
+
+    def _require_running(self) -> None:
+        if self._phase is not _Phase.RUNNING:
+            raise NotRunning("the node is not running")
+
+    def _find(self, peer: Peer | str) -> PeerEntry:
+        if isinstance(peer, Peer):
+            own = self._network.is_own_host(peer.host)
+            key = PeerKey(OWN_HOST if own else peer.host, peer.id)
+            entry = self._hub.registry.of_key(key)
+            if entry is None:
+                raise UnknownPeer(f"{peer.id} at {peer.where} is not connected")
+            return entry
+        entries = self._hub.registry.of_id(peer)
+        if not entries:
+            raise UnknownPeer(f"no peer with the ID {peer!r} is connected")
+        if len(entries) > 1:
+            raise AmbiguousPeer(
+                f"{len(entries)} hosts run a peer with the ID {peer!r}: "
+                "pass one of peers()"
+            )
+        return entries[0]
+
+
+def _require_loop_of(reactor: object) -> None:
+    """Raise `WrongLoop` where a foreign asyncio loop runs and the reactor does not.
+
+    A reactor may be run later, but not from within the loop that blocks it.  Of a
+    clock that is no reactor of Twisted's nothing is known: it may be a test's.
+    """
+    try:
+        loop = get_running_loop()
+    except RuntimeError:
+        return
+    if not isinstance(reactor, ReactorBase) or reactor.running:
+        return
+    # An asyncio reactor needs no run(), where somebody else runs its loop.
+    if getattr(reactor, "_asyncioEventloop", None) is not loop:
+        raise WrongLoop(
+            "the asyncio loop that runs here is not the reactor's, so the node would "
+            "do nothing; start the program with twisted.internet.task.react, or "
+            "install twisted.internet.asyncioreactor on the loop first, as "
+            'examples/asyncio_app.py does (docs/embedding.md, "In an asyncio '
+            'program")'
+        )

@@ -1,0 +1,1 @@
+"""Decisions as values, without Twisted: the time is an argument."""

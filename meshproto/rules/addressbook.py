@@ -1,0 +1,443 @@
+"""Where nodes listen, what we think of each address, and when to dial it.
+
+Two rules about this file.  Gossip is not evidence: an address that a peer told
+us is kept apart from one that a node answered at, and never pushes one out.
+And the book decides *whether and when* an address is dialled, never *how*.
+
+An address is in one of these conditions::
+
+    told      a peer said so; forgotten after `max_dial_failures` failed dials
+    proven    a node answered there once; kept, dialled with growing pauses
+    given     the user said so; never forgotten
+    linked    belongs to a connected peer: not dialled while that lasts
+    own       this node says that it is reached there: never dialled
+
+A dial that leads back to this node just fails: another node may listen there later.
+
+The book is bounded in all and for each peer that tells.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from meshproto.events import KnownAddress
+from meshproto.rules.registry import OWN_HOST, PeerKey
+from meshproto.wire.address import (
+    PeerAddress,
+    Target,
+    ip_of,
+    is_loopback,
+    remembered,
+)
+
+#: Backoff between dials of one address, in seconds (full jitter: the pause is
+#: drawn evenly from zero to the bound, which doubles with every failure).
+BACKOFF_BASE = 1.0
+BACKOFF_CAP = 60.0
+#: The cap while the node has no peer at all: a bootstrap node that comes up
+#: late is to be joined soon.
+BACKOFF_CAP_LONELY = 10.0
+
+#: Seconds after which a link counts as one that works.
+SETTLED = 5.0
+#: Seconds in which word of others makes us dial an address early once.
+HASTE_INTERVAL = 10.0
+
+#: Ports below belong to system services; gossip does not make us knock there.
+FIRST_UNPRIVILEGED_PORT = 1024
+
+_Key = tuple[str, int | str]
+
+
+@dataclass(slots=True, eq=False)
+class _Record:
+    target: Target
+    key: _Key
+    told_by: PeerKey | None = None
+    given: bool = False
+    proven: bool = False
+    own: bool = False
+    dialling: bool = False
+    failures: int = 0
+    flaps: int = 0
+    due: float = 0.0
+    hastened_at: float = -math.inf
+    linked: set[PeerKey] = field(default_factory=set)
+
+    @property
+    def may_be_dialled(self) -> bool:
+        return not (self.own or self.dialling or self.linked)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """How many addresses of a list were new, and how many were not believed."""
+
+    new: int
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The address is dialled again, ``delay`` seconds from now.
+
+    ``failures`` dials have failed in a row.
+    """
+
+    delay: float
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """The address was never reached and is no longer in the book."""
+
+
+class AddressBook:
+    """The addresses that one node knows.
+
+    ``is_own_host`` tells whether a host is this machine, and ``rng`` draws the
+    backoff.  ``own_port`` is the port that the node has bound, 0 for none.
+    """
+
+    def __init__(
+        self,
+        is_own_host: Callable[[str], bool],
+        rng: random.Random,
+        *,
+        limit: int = 1000,
+        limit_per_peer: int = 64,
+        max_failures: int = 10,
+    ) -> None:
+        self.own_port = 0
+        self._is_own_host = is_own_host
+        self._rng = rng
+        self._limit = limit
+        self._limit_per_peer = limit_per_peer
+        self._max_failures = max_failures
+        self._records: dict[_Key, _Record] = {}
+        # Those that may be dialled: in a mesh that is whole there are none.
+        self._idle: dict[_Record, None] = {}
+        self._told: Counter[PeerKey] = Counter()
+        self._linked: dict[PeerKey, list[_Record]] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def give(self, target: Target) -> None:
+        """The user named an address: it is never forgotten."""
+        record = self._record(target)
+        self._untell(record)
+        record.given = True
+
+    def learn(
+        self,
+        addresses: Iterable[PeerAddress],
+        source: PeerKey,
+        source_host: str,
+        now: float,
+    ) -> Learned:
+        """A peer told addresses; those that are new may be dialled at once.
+
+        ``source_host`` is the address at which we see the peer: a loopback
+        name in its list means that host, unless it is this machine.
+        """
+        new = skipped = 0
+        is_here = source.host == OWN_HOST
+        hosts: dict[str, str] = {}
+        for address in addresses:
+            if not is_here and is_loopback(address.host):
+                address = PeerAddress.of(source_host, address.port)
+            host = hosts.get(address.host)
+            if host is None:
+                host = hosts[address.host] = self._host_key(address.host)
+            key = host, address.port
+            known = self._records.get(key)
+            if known is not None and known.linked and known.proven:
+                # Nearly all that a mesh tells: there is nothing to learn of it.
+                continue
+            if not believable(address):
+                skipped += 1
+            elif key == (OWN_HOST, self.own_port) or (known and known.own):
+                continue
+            elif known is not None:
+                self._respell(known, address, now)
+                self._hasten(known, now)
+            elif self._told[source] >= self._limit_per_peer or not self._has_room():
+                skipped += 1
+            else:
+                self._record(address).told_by = source
+                self._told[source] += 1
+                new += 1
+        return Learned(new, skipped)
+
+    def is_own(self, target: Target) -> bool:
+        """Whether the address is known to lead back to this node."""
+        if isinstance(target, PeerAddress) and target.port == self.own_port:
+            if self._is_own_host(target.host):
+                return True
+        record = self._records.get(self._key(target))
+        return record is not None and record.own
+
+    def is_here(self, host: str) -> bool:
+        """Whether the host is this machine."""
+        return self._is_own_host(host)
+
+    def host_of(self, target: Target) -> str | None:
+        """The host that a dial of the address leads to; None if only a dial tells."""
+        if isinstance(target, PeerAddress):
+            if self._is_own_host(target.host):
+                return OWN_HOST
+            if ip_of(target.host) is not None:
+                return target.host
+        return None
+
+    def is_given(self, target: Target) -> bool:
+        """Whether the user named the address."""
+        record = self._records.get(self._key(target))
+        return record is not None and record.given
+
+    def failures(self, target: Target) -> int:
+        """How many dials of the address have failed in a row."""
+        record = self._records.get(self._key(target))
+        return record.failures if record else 0
+
+    def linked_to(self, target: Target) -> tuple[PeerKey, ...]:
+        """The connected peers that the address may belong to."""
+        record = self._records.get(self._key(target))
+        return tuple(sorted(record.linked)) if record else ()
+
+    def due(self, now: float) -> list[Target]:
+        """What may be dialled, the user's addresses first, then proven ones."""
+        due = [record for record in self._idle if record.due <= now]
+        due.sort(key=lambda record: (not record.given, not record.proven))
+        return [record.target for record in due]
+
+    def next_due(self) -> float | None:
+        """When the next address may be dialled; None when there is none."""
+        return min((record.due for record in self._idle), default=None)
+
+    def dial_started(self, target: Target) -> None:
+        """A dial is under way; the address is not due until it has ended."""
+        record = self._record(target)
+        record.dialling = True
+        self._update_idle(record)
+
+    def dial_ended(self, target: Target) -> None:
+        """The dial is over without a word on the address."""
+        record = self._records.get(self._key(target))
+        if record is not None:
+            record.dialling = False
+            self._update_idle(record)
+            self._forget_if_idle(record)
+
+    def dial_failed(
+        self, target: Target, now: float, *, lonely: bool
+    ) -> Retry | Forgotten:
+        """Nobody could be reached; ``lonely`` when the node has no peer at all."""
+        record = self._record(target)
+        record.dialling = False
+        record.failures += 1
+        self._update_idle(record)
+        if not (record.given or record.proven):
+            if record.failures >= self._max_failures or record.told_by is None:
+                self._forget(record)
+                return Forgotten()
+        cap = BACKOFF_CAP_LONELY if lonely else BACKOFF_CAP
+        delay = self._rng.random() * backoff_bound(record.failures, cap)
+        record.due = now + delay
+        return Retry(delay, record.failures)
+
+    def link(self, target: Target, peer: PeerKey, *, proven: bool) -> None:
+        """The address belongs to a connected peer; ``proven`` by a dial.
+
+        Where that is only a claim, it makes no room that gossip would not get.
+        """
+        claim = not proven and self._key(target) not in self._records
+        if claim and not self._has_room():
+            return
+        # A dial of it may be under way all the same, and ends by itself.
+        record = self._record(target)
+        if proven:
+            self._untell(record)
+            record.proven = True
+            record.failures = 0
+        elif record.told_by is None and not (record.proven or record.given):
+            record.told_by = peer
+            self._told[peer] += 1
+        if peer not in record.linked:
+            record.linked.add(peer)
+            self._update_idle(record)
+            self._linked.setdefault(peer, []).append(record)
+
+    def disown(self, target: Target) -> None:
+        """The address is this node's own for as long as it runs."""
+        record = self._record(target)
+        record.dialling = False
+        record.own = True
+        self._update_idle(record)
+
+    def peer_left(self, peer: PeerKey, now: float, lived: float = math.inf) -> None:
+        """The peer is gone: its addresses may be dialled again, after a jitter.
+
+        Both sides redial, and the jitter mostly lets one be first.  ``lived`` is
+        for how long it was connected, in seconds: after links that end as soon
+        as they have begun the jitter grows as the backoff of failures does.
+        """
+        for record in self._linked.pop(peer, ()):
+            # An address with several peers is one that may be any of them.
+            for other in record.linked - {peer}:
+                self._linked[other].remove(record)
+            record.linked.clear()
+            self._update_idle(record)
+            record.flaps = record.flaps + 1 if lived < SETTLED else 0
+            bound = backoff_bound(max(1, record.flaps), BACKOFF_CAP)
+            record.due = now + self._rng.random() * bound
+
+    def known(self) -> tuple[KnownAddress, ...]:
+        """The whole book, without the node's own addresses."""
+        return tuple(
+            KnownAddress(
+                target=record.target,
+                linked=bool(record.linked),
+                proven=record.proven,
+                bootstrap=record.given,
+                failures=record.failures,
+            )
+            for record in self._records.values()
+            if not record.own
+        )
+
+    def _key(self, target: Target) -> _Key:
+        if not isinstance(target, PeerAddress):
+            return "", target.description
+        return self._host_key(target.host), target.port
+
+    def _host_key(self, host: str) -> str:
+        return OWN_HOST if self._is_own_host(host) else host
+
+    def _record(self, target: Target) -> _Record:
+        key = self._key(target)
+        record = self._records.get(key)
+        if record is None:
+            if not self._has_room():
+                self._forget_worst()
+            record = self._records[key] = _Record(target, key)
+            self._update_idle(record)
+        return record
+
+    def _update_idle(self, record: _Record) -> None:
+        if record.may_be_dialled:
+            self._idle[record] = None
+        else:
+            self._idle.pop(record, None)
+
+    def _respell(self, record: _Record, address: PeerAddress, now: float) -> None:
+        # One machine has several addresses, and a node may listen on one of
+        # them only: when the spelling that we have fails, take the other.
+        if record.failures and not (record.proven or record.given or record.dialling):
+            if record.target != address:
+                record.target = address
+                record.due = min(record.due, now + BACKOFF_BASE)
+
+    def _hasten(self, record: _Record, now: float) -> None:
+        # Whoever tells of a node is linked to it, so it is there: after a
+        # partition the first link that heals is news for all the others.
+        soon = now + BACKOFF_BASE
+        if not (record.proven or record.given) or record.due <= soon:
+            return
+        if record.may_be_dialled and now - record.hastened_at >= HASTE_INTERVAL:
+            record.hastened_at = now
+            record.due = now + self._rng.random() * BACKOFF_BASE
+
+    def _has_room(self) -> bool:
+        """Make room for one more told address; False when all others are better."""
+        if len(self._records) < self._limit:
+            return True
+        failing = [
+            record
+            for record in self._idle
+            if record.failures and not (record.given or record.proven)
+        ]
+        if not failing:
+            return False
+        self._forget(max(failing, key=lambda record: record.failures))
+        return True
+
+    def _forget_worst(self) -> None:
+        """Make room for an address that counts more than gossip."""
+        idle = [record for record in self._idle if not record.given]
+        if idle:
+            self._forget(max(idle, key=lambda r: (not r.proven, r.failures)))
+
+    def _untell(self, record: _Record) -> None:
+        if record.told_by is not None:
+            self._told[record.told_by] -= 1
+            if not self._told[record.told_by]:
+                del self._told[record.told_by]
+            record.told_by = None
+
+    def _forget(self, record: _Record) -> None:
+        self._untell(record)
+        for peer in record.linked:
+            self._linked[peer].remove(record)
+        del self._records[record.key]
+        self._idle.pop(record, None)
+
+    def _forget_if_idle(self, record: _Record) -> None:
+        nobody_said_so = record.told_by is None and not record.given
+        if nobody_said_so and not (record.proven or record.linked or record.own):
+            self._forget(record)
+
+
+def backoff_bound(failures: int, cap: float) -> float:
+    """The longest pause after that many failures in a row, in seconds."""
+    return min(cap, BACKOFF_BASE * 2.0 ** min(failures - 1, 32))
+
+
+@remembered
+def believable(address: PeerAddress) -> bool:
+    """Whether an address that a peer told may be dialled at all.
+
+    Privileged ports are not, nor hosts that mean no single machine
+    (unspecified, multicast, broadcast, reserved) or mean something only on the
+    machine that told them (an IPv6 zone).
+    """
+    if address.port < FIRST_UNPRIVILEGED_PORT:
+        return False
+    ip = ip_of(address.host)
+    if ip is None:
+        return True
+    if ip.is_unspecified or ip.is_multicast:
+        return False
+    if isinstance(ip, ipaddress.IPv4Address):
+        return not ip.is_reserved and int(ip) >> 24 != 0
+    return ip.scope_id is None
+
+
+@remembered
+def disclosed(
+    address: PeerAddress, ours: bool, to_own_host: bool, local_host: str
+) -> PeerAddress | None:
+    """How an address is told to a peer, or None when it must not be.
+
+    ``ours``: the address is on this machine.  ``to_own_host``: so is the peer
+    that is told.  To a peer elsewhere, a node on this machine is at
+    ``local_host``, the address by which that peer reaches us.
+    """
+    if to_own_host or not ours:
+        told = address
+    elif is_loopback(local_host):
+        return None
+    else:
+        told = PeerAddress.of(local_host, address.port)
+    ip = ip_of(told.host)
+    if ip is not None and ip.version == 6 and getattr(ip, "scope_id", None):
+        return None
+    return told

@@ -1,0 +1,77 @@
+"""A connection, as the rules see it: values, not bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zope.interface import Attribute, Interface
+
+from meshproto.events import CloseReason, Direction
+from meshproto.wire.address import Target
+from meshproto.wire.mesh1 import Mesh1
+from meshproto.wire.messages import Message
+
+
+class IPeerLink(Interface):
+    """One connection, as policy sees it: it speaks values, not bytes.
+
+    Every method may be called at any time; on a link that has ended they do
+    nothing.
+    """
+
+    direction: Direction = Attribute("Who dialled.")
+    remote_host: str = Attribute("IP address of the far end, as seen here.")
+    local_host: str = Attribute("IP address of this end, as the far end sees it.")
+    same_machine: bool = Attribute("Whether both ends are on this machine.")
+    target: Target | None = Attribute("What was dialled; None on incoming links.")
+    opened_at: float = Attribute("Clock seconds when the dial or accept began.")
+    last_heard: float = Attribute("Clock seconds when anything last arrived.")
+    moved_at: float = Attribute("Clock seconds when the far end last took any.")
+    turn_ends: float = Attribute("Clock seconds when others have to be read.")
+    waits: bool = Attribute("Whether messages that arrived wait for its turn.")
+    gone: bool = Attribute("Whether only its last words are left of it.")
+    codec: Mesh1 = Attribute("What turns messages into this link's lines.")
+    seat: Any = Attribute("What the registry notes here; None before it does.")
+
+    def send(*messages: Message) -> None:
+        """Queue messages behind what is queued already; they leave together.
+
+        Raises `LocalProtocolError`, and queues none, when this wire cannot carry
+        one of them.
+        """
+
+    def send_lines(lines: bytes, *, at_once: bool) -> None:
+        """Queue lines that this link's codec has encoded.
+
+        ``at_once``: spend what it takes to have them leave now, not when the
+        reactor comes round to it.
+        """
+
+    def send_urgent(message: Message) -> None:
+        """Queue a control message before the chat that waits."""
+
+    def queued() -> int:
+        """Bytes that wait here because the far end does not take them."""
+
+    def hold(reason: object) -> None:
+        """Neither read on nor send until every reason is released again."""
+
+    def pause(reason: object) -> None:
+        """Stop reading until every reason is resumed again."""
+
+    def resume(reason: object) -> None:
+        """Take back a `pause` or a `hold`."""
+
+    reading: bool = Attribute("Whether what the far end sends is read at present.")
+
+    def confirm() -> None:
+        """The far end, which has our ID, is another node for sure."""
+
+    def drain() -> None:
+        """Send no more, read to the far end's last line, then close."""
+
+    def close(reason: CloseReason) -> None:
+        """End the link; what is queued is sent first."""
+
+    def abort(reason: CloseReason) -> None:
+        """End the link at once; what is queued is lost."""

@@ -1,0 +1,253 @@
+"""The life of one link, as one table.
+
+Two rules about this file: every transition of a link stands in `_TABLE`, and
+nothing here knows sockets, clocks or other links.  Inputs are what happened, a
+`Message` or a `Verdict`; the answers are effects, small values that
+`MeshProtocol` carries out in their order.
+
+::
+
+    GREETING ── Hello ──> JUDGING ── Admitted ──> READY ──> DRAINING
+    (listener,            │  │  └──── Twin ─────> TWIN ── confirmed ──> JUDGING
+     or dialler that      │  └─ Duplicate, Full, Itself ──> ENDED
+     awaits an answer)    └ a refusal ends the dialler's link at once
+
+Until `READY` no application hears of the peer.  A `TWIN` is a far end with our
+own ID on another host: it may be ourselves through a port forward, so it is
+answered, but not announced, until its listening address or its chat tells.  In
+`DRAINING` the last lines of the losing link of a pair are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import assert_never
+
+from meshproto.events import CloseReason, Direction
+from meshproto.rules.registry import (
+    Admitted,
+    Crossed,
+    Duplicate,
+    Full,
+    Itself,
+    Replaced,
+    Twin,
+    Verdict,
+)
+from meshproto.wire.messages import (
+    Chats,
+    Hello,
+    Message,
+    PeerList,
+    Ping,
+    Pong,
+    Refusal,
+    RequestPeers,
+)
+
+
+class State(Enum):
+    """Where a link stands."""
+
+    # The table is looked up for every message; an Enum hashes its name, slowly.
+    __hash__ = object.__hash__
+
+    GREETING = auto()
+    JUDGING = auto()
+    TWIN = auto()
+    READY = auto()
+    DRAINING = auto()
+    ENDED = auto()
+
+
+# To ask an Enum for a member takes many times as long as to know it.
+GREETING, JUDGING, TWIN, READY, DRAINING, ENDED = State
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Put a message on the wire."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Introduce:
+    """Ask the owner for a verdict on the far end.
+
+    ``confirmed``: the far end of a twin link is another node for sure.
+    """
+
+    hello: Hello
+    confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """Say who we are, for the listener's answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Tell the owner that the handshake is complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Hand the message to the owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """Tell the owner that the far end refused."""
+
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Close the link when what has been sent is on its way."""
+
+    reason: CloseReason
+
+
+Effect = Send | Introduce | Welcome | Ready | Notify | TurnedAway | End
+Step = tuple[State, tuple[Effect, ...]]
+
+
+class Session:
+    """The state of one link.
+
+    ``hello`` is what the far end said of itself, as long as that is not judged
+    for good; None before and after.
+    """
+
+    __slots__ = ("_welcomed", "direction", "hello", "state")
+
+    def __init__(self, direction: Direction) -> None:
+        self._welcomed = False
+        self.direction = direction
+        self.state = GREETING
+        self.hello: Hello | None = None
+
+    def receive(self, message: Message) -> tuple[Effect, ...]:
+        """What to do about a message; nothing where it has no meaning."""
+        step = _TABLE.get((self.state, type(message)))
+        if step is None:
+            return ()
+        self.state, effects = step(self, message)
+        return effects
+
+    def judge(self, verdict: Verdict) -> tuple[Effect, ...]:
+        """What to do about the owner's verdict on the far end.
+
+        Nothing, when the owner has ended the link meanwhile.
+        """
+        if self.state is not JUDGING:
+            return ()
+        if not isinstance(verdict, Twin):
+            self.hello = None
+        listener = self.direction is Direction.INCOMING
+        # A twin has been welcomed before the verdict on it is final.
+        answer: tuple[Effect, ...] = ()
+        if listener and not self._welcomed:
+            answer = (Welcome(),)
+        match verdict:
+            case Admitted() | Replaced():
+                self.state = READY
+                return (*answer, Ready())
+            case Crossed():
+                # Which of the two links drains is for the owner to say.
+                self.state = READY
+                return (*answer, Ready())
+            case Twin():
+                self.state = TWIN
+                self._welcomed = True
+                return (*answer, Ready())
+            case Itself():
+                return self._end(answer, CloseReason.OURSELVES)
+            case Duplicate():
+                return self._end(self._refuse(Refusal.DUPLICATE), CloseReason.REFUSED)
+            case Full():
+                return self._end(self._refuse(Refusal.MAX_PEERS), CloseReason.REFUSED)
+            case _:
+                assert_never(verdict)
+
+    def confirm(self) -> tuple[Effect, ...]:
+        """The far end of a twin link is another node: have it judged."""
+        if self.state is not TWIN or self.hello is None:
+            return ()
+        self.state = JUDGING
+        return (Introduce(self.hello, confirmed=True),)
+
+    def drain(self) -> None:
+        """Nothing more is sent here; what arrives is still heard."""
+        if self.state is READY:
+            self.state = DRAINING
+
+    def end(self) -> None:
+        """The link has ended: whatever still arrives means nothing."""
+        self.state = ENDED
+
+    def _refuse(self, refusal: Refusal) -> tuple[Effect, ...]:
+        if self.direction is Direction.INCOMING and not self._welcomed:
+            return (Send(refusal),)
+        return ()
+
+    def _end(
+        self, effects: tuple[Effect, ...], reason: CloseReason
+    ) -> tuple[Effect, ...]:
+        return (*effects, End(reason))
+
+
+def _greeted(session: Session, hello: Message) -> Step:
+    assert isinstance(hello, Hello)
+    session.hello = hello
+    return JUDGING, (Introduce(hello),)
+
+
+def _refused(session: Session, refusal: Message) -> Step:
+    assert isinstance(refusal, Refusal)
+    effects = (TurnedAway(refusal), End(CloseReason.TURNED_AWAY))
+    return GREETING, effects
+
+
+# Made once: they are the answer to nearly every message.
+_NOTIFY = (Notify(),)
+_ANSWER_AND_NOTIFY = (Send(Pong()), Notify())
+
+
+def _heard(session: Session, message: Message) -> Step:
+    return session.state, _NOTIFY
+
+
+def _pinged(session: Session, message: Message) -> Step:
+    return session.state, _ANSWER_AND_NOTIFY
+
+
+def _twin_spoke(session: Session, message: Message) -> Step:
+    # Only another node chats: our own chat goes to announced peers alone.
+    confirmed = session.confirm()
+    return session.state, (*confirmed, *_NOTIFY)
+
+
+_Transition = Callable[[Session, Message], Step]
+
+_TABLE: dict[tuple[State, type[Message]], _Transition] = {
+    (GREETING, Hello): _greeted,
+    (GREETING, Refusal): _refused,
+    (TWIN, Ping): _pinged,
+    (TWIN, RequestPeers): _heard,
+    (TWIN, PeerList): _heard,
+    (TWIN, Chats): _twin_spoke,
+    (READY, Ping): _pinged,
+    (READY, Pong): _heard,
+    (READY, RequestPeers): _heard,
+    (READY, PeerList): _heard,
+    (READY, Chats): _heard,
+    (DRAINING, Pong): _heard,
+    (DRAINING, PeerList): _heard,
+    (DRAINING, Chats): _heard,
+}

@@ -1,0 +1,546 @@
+"""Events to lines of text, for people at a terminal or a log file.
+
+Nothing here reads a clock or writes anywhere: an event goes in, a line without
+its time stamp comes out.  What peers chose (names, messages, addresses) passes
+through `visible` on its way into a line, so no peer can move the cursor, set a
+window's title, hide a part of its text or make up a second line.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+
+from meshproto.events import (
+    BootstrapFailed,
+    BootstrapSucceeded,
+    ChatReceived,
+    CloseReason,
+    ConnectionFailed,
+    DebugEvent,
+    DialAttemptFailed,
+    Direction,
+    Event,
+    KnownAddress,
+    NodeError,
+    NodeStarted,
+    Peer,
+    PeerConnected,
+    PeerDisconnected,
+    PeerListReceived,
+    PeerReaped,
+    PeerRefused,
+    PeerRequestReceived,
+    PeerRequestSent,
+    PeersDiscovered,
+    PeerThrottled,
+    PingReceived,
+    PingSent,
+    PongReceived,
+)
+from meshproto.run.lookalikes import skeletons
+
+#: What stands in brackets at the head of a line that no peer wrote.
+TAGS = frozenset(
+    {
+        "SYSTEM",
+        "NETWORK",
+        "DISCOVERY",
+        "MAINTENANCE",
+        "BOOTSTRAP",
+        "ERROR",
+        "DEBUG",
+        "STATUS",
+    }
+)
+
+#: Addresses that a report, or a line of a debugger's, lists.
+MAX_KNOWN_SHOWN = 10
+
+_INDENT = "  "
+_TAB = "    "
+_JOINERS = "\u200c\u200d"
+#: Printable by Unicode's word, but nothing is to be seen of them.  First the
+#: letters and marks with the property ``Default_Ignorable_Code_Point`` (in
+#: DerivedCoreProperties.txt) that choose no form of another character, then
+#: symbols and letters that are drawn empty, or not at all in many fonts.
+_BLANKS = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
+    "\u2800\u303f\ufffc\U00013441\U00013442\U00016fe4\U0001d159"
+)
+
+
+def visible(text: str) -> str:
+    r"""The text with everything that a reader would not see spelled out.
+
+    Control characters (tab and line breaks too), escape sequences, format
+    characters, bidirectional controls, line separators, blank letters, lone
+    surrogates, private and unassigned characters come out as ``\x1b``,
+    ``\u202e`` or ``\U000e0001``.  What stays as it is: letters, marks, digits,
+    punctuation, symbols and spaces of every script, and the two joiners
+    (U+200C, U+200D) between visible characters, where scripts and emoji need
+    them.  A mark at the very beginning is spelled out, for it would sit on
+    whatever the caller puts before the text.
+
+    The result has no line break, is safe on a terminal and can be encoded as
+    UTF-8.
+
+    >>> visible("red \x1b[31malert")
+    'red \\x1b[31malert'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char if _is_shown(text, index) else _escape(char)
+        for index, char in enumerate(text)
+    )
+
+
+def clipped(text: str, most: int) -> str:
+    """What `visible` makes of the text, in at most so many bytes of UTF-8.
+
+    What goes beyond is cut off, and its size told behind: ``... (9 more bytes)``.
+    The work is that of ``most`` bytes, however long the text is.
+
+    >>> clipped("0123456789", 4)
+    '0123 ... (6 more bytes)'
+    """
+    size = 0
+    # A character takes a byte at least.
+    for index, char in enumerate(text[: most + 1]):
+        piece = char if _is_shown(text, index) else _escape(char)
+        size += len(piece.encode())
+        if size > most:
+            break
+    else:
+        return visible(text)
+    kept = text[:index].rstrip(_JOINERS)
+    more = len(text[len(kept) :].encode("utf-8", "surrogatepass"))
+    what = "byte" if more == 1 else "bytes"
+    return f"{visible(kept)} ... ({more} more {what})"
+
+
+def guarded(line: str, columns: int) -> str:
+    """The line such that no row of a terminal can pass for a line of its own.
+
+    A terminal breaks a long line at its edge, so a message of the right length
+    could go on in the next row as what looks like a line of the program.  A
+    line of which that is to be feared is broken here, with every row that would
+    begin with a bracket set in; any other is left to the terminal.  How wide
+    some characters are is a matter of the terminal: both are reckoned with.
+    """
+    least = most = 0
+    for char in line:
+        if char == "[":
+            # A wide character at the edge may leave the last column of a row
+            # empty, or stand half beyond it.
+            edge = -(-max(least - least // columns, 1) // columns) * columns
+            if edge <= most + most // columns:
+                return "\n".join(_rows(line, columns))
+        narrow, wide = _widths(char)
+        least += narrow
+        most += wide
+    return line
+
+
+class Narrator:
+    """Tells one node's events as lines of text.
+
+    It must be given every event of the node in order, by `line` or by `skip`,
+    for it learns from them which peers are connected: two whose names look
+    alike are told apart, and so is a peer whose name looks like the node's own
+    or like one of the `TAGS`.  It knows nothing of those that have gone.
+
+    ``own_name`` is the node's name (`NodeStarted` corrects it); wire chatter
+    is told only with ``debug``.  ``longest`` bounds a line, in bytes: what is
+    longer is `clipped`.  Only a name and an address of a peer that do not fit
+    by themselves go beyond.
+    """
+
+    def __init__(
+        self, own_name: str, *, debug: bool = False, longest: int | None = None
+    ) -> None:
+        self._debug = debug
+        self._longest = longest
+        self._own_name = own_name
+        self._own_looks = _looks(own_name)
+        self._max_peers = 0
+        self._peers: dict[tuple[str, str], Peer] = {}
+        #: How many peers there are of each look of a name.
+        self._named: dict[str, int] = {}
+        self._reaped: set[tuple[str, str]] = set()
+        self._is_leaving = False
+
+    def line(self, event: Event) -> str | None:
+        """The line that tells the event; None when there is nothing to show.
+
+        The line has no time stamp and no line break.
+        """
+        self._before(event)
+        text = self._debug_line(event) if self._debug else None
+        if text is None:
+            text = self._line(event)
+        self._after(event)
+        if text is not None and not isinstance(event, ChatReceived):
+            text = self.fitted(text)
+        return text
+
+    def skip(self, event: Event) -> None:
+        """Learn from an event of which no line is wanted."""
+        self._before(event)
+        self._after(event)
+
+    def fitted(self, line: str) -> str:
+        """The line, `clipped` to the longest that there may be."""
+        return line if self._longest is None else clipped(line, self._longest)
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """The peers that are connected, as the events tell."""
+        return tuple(self._peers.values())
+
+    @property
+    def seats(self) -> str:
+        """How many peers are connected, of how many: ``2/20 peers``."""
+        return f"{len(self._peers)}/{self._max_peers} peers"
+
+    def own_message(self, text: str) -> str:
+        """The line that shows what the node's own user said."""
+        return f"[{_shown_name(self._own_name)}] {visible(_untabbed(text))}"
+
+    def label(self, peer: Peer) -> str:
+        """What to call a peer: its name, and where it is when that is needed.
+
+        ``bob``, or ``bob@10.0.0.2:8002`` where the name alone would deceive:
+        it looks like that of another connected peer, like this node's, like one
+        of the `TAGS`, or it has an ``@`` itself.  Two such at one host that do
+        not tell where they listen get their IDs as well.
+        """
+        name = _shown_name(peer.name)
+        if not self._is_ambiguous(peer):
+            return name
+        where = visible(peer.where)
+        label = f"{name}@{where}"
+        if any(
+            other.where == peer.where and _looks(other.name) & _looks(peer.name)
+            for key, other in self._peers.items()
+            if key != _key(peer)
+        ):
+            label += "#" + _shown_name(peer.id).replace("@", _escape("@"))
+        return label
+
+    def peers_report(
+        self,
+        peers: Sequence[Peer],
+        known: Sequence[KnownAddress],
+        max_peers: int,
+        now: float,
+    ) -> tuple[str, ...]:
+        """The connected peers and the address book, as lines of a table.
+
+        ``now`` is read from the clock of the peers' ``last_heard``.  Of the
+        address book at most `MAX_KNOWN_SHOWN` entries are shown, connected
+        ones first, and how many more there are.
+        """
+        lines = ["No connected peers"]
+        if peers:
+            lines = [f"Connected peers ({len(peers)}/{max_peers}):"]
+            lines += _table(self._peer_row(peer, now) for peer in peers)
+        if known:
+            lines.append(f"Known addresses ({len(known)}):")
+            order = sorted(known, key=_known_order)
+            lines += _table(_known_row(entry) for entry in order[:MAX_KNOWN_SHOWN])
+            if len(known) > MAX_KNOWN_SHOWN:
+                lines.append(f"  ... and {len(known) - MAX_KNOWN_SHOWN} more")
+        return tuple(lines)
+
+    def _line(self, event: Event) -> str | None:
+        match event:
+            case ChatReceived(peer=peer, text=text):
+                head = f"[{self.label(peer)}] "
+                said = _untabbed(text)
+                if self._longest is None:
+                    return head + visible(said)
+                return head + clipped(said, max(self._longest - _size(head), 0))
+            case NodeStarted(name=name, port=port):
+                where = f" listening on port {port}" if port else " listening"
+                return f"[SYSTEM] Node {_shown_name(name)}{where}"
+            case NodeError(context=context, error=error):
+                return f"[ERROR] {visible(context)}: {visible(error)}"
+            case BootstrapSucceeded(target=target):
+                return f"[BOOTSTRAP] Connected to seed node {visible(str(target))}"
+            case BootstrapFailed():
+                return (
+                    "[BOOTSTRAP] Failed to connect to seed node "
+                    f"{visible(str(event.target))}: {visible(event.reason)} "
+                    f"(attempt {event.attempt}, next try in {event.retry_in:.1f} s)"
+                )
+            case PeerConnected(peer=peer):
+                who = self.label(peer)
+                where = visible(peer.where)
+                seats = f"({event.peer_count}/{event.max_peers} peers)"
+                if event.direction is Direction.INCOMING:
+                    return f"[NETWORK] Peer {who} connected from {where} {seats}"
+                return f"[NETWORK] Connected to peer {who} at {where} {seats}"
+            case PeerDisconnected(peer=peer, reason=reason):
+                return self._disconnected(peer, reason)
+            case PeerReaped(peer=peer):
+                if _key(peer) in self._peers:
+                    self._reaped.add(_key(peer))
+                who = self.label(peer)
+                return f"[MAINTENANCE] Removed stale peer {who} (timeout)"
+            case PeersDiscovered(peer=peer, count=count, total_known=total):
+                found = f"{count} peer" if count == 1 else f"{count} peers"
+                who = self.label(peer)
+                return f"[DISCOVERY] Found {found} via {who} (total known: {total})"
+            case PeerThrottled(peer=peer, kind=kind, ignored=ignored):
+                lines = "1 line" if ignored == 1 else f"{ignored} lines"
+                note = f", {lines} ignored" if ignored else ""
+                return f"[NETWORK] Limiting {self.label(peer)} ({kind.value}{note})"
+            case ConnectionFailed(target=target, reason=reason):
+                return f"[ERROR] {_failed(str(target), reason)}"
+            case _:
+                # Chatter, or an event of a later version: nothing to show.
+                return None
+
+    def _debug_line(self, event: Event) -> str | None:
+        match event:
+            case PingSent(peer=peer):
+                return f"[DEBUG] Sent PING to {self.label(peer)}"
+            case PingReceived(peer=peer):
+                return f"[DEBUG] Received PING from {self.label(peer)}"
+            case PongReceived(peer=peer):
+                return f"[DEBUG] Received PONG from {self.label(peer)}"
+            case PeerRequestSent(peer=peer):
+                return f"[DEBUG] Sent REQUEST_PEERS to {self.label(peer)}"
+            case PeerRequestReceived(peer=peer):
+                return f"[DEBUG] Received REQUEST_PEERS from {self.label(peer)}"
+            case PeerListReceived(peer=peer, addresses=addresses, skipped=skipped):
+                shown = addresses[:MAX_KNOWN_SHOWN]
+                told = ",".join(visible(str(address)) for address in shown)
+                if len(addresses) > len(shown):
+                    told += f" and {len(addresses) - len(shown)} more"
+                note = f" ({skipped} skipped)" if skipped else ""
+                who = self.label(peer)
+                return f"[DEBUG] Received PEERS: {told or 'none'} from {who}{note}"
+            case DialAttemptFailed(target=target, reason=reason):
+                return f"[DEBUG] {_failed(str(target), reason)}"
+            case PeerRefused(name=name, host=host, reason=reason):
+                who = _shown_name(name) or "a connection"
+                return f"[DEBUG] Refused {who} from {visible(host)}: {visible(reason)}"
+            case DebugEvent():
+                return f"[DEBUG] {type(event).__name__}"
+            case _:
+                return None
+
+    def _disconnected(self, peer: Peer, reason: CloseReason) -> str | None:
+        if reason is CloseReason.STOPPED:
+            # It is this node that goes, not its peers: one line for all of them.
+            told, self._is_leaving = self._is_leaving, True
+            name = _shown_name(self._own_name)
+            return None if told else f"[SYSTEM] Node {name} is leaving the mesh"
+        if _key(peer) in self._reaped and reason is CloseReason.TIMEOUT:
+            return None
+        text = f"[NETWORK] Peer {self.label(peer)} disconnected"
+        if reason is not CloseReason.CLOSED_BY_PEER:
+            text += f" ({reason.value})"
+        return text
+
+    def _before(self, event: Event) -> None:
+        match event:
+            case PeerConnected(peer=peer):
+                self._remove(peer)
+                self._peers[_key(peer)] = peer
+                self._max_peers = event.max_peers
+                for look in _looks(peer.name):
+                    self._named[look] = self._named.get(look, 0) + 1
+            case NodeStarted(name=name):
+                self._own_name = name
+                self._own_looks = _looks(name)
+
+    def _after(self, event: Event) -> None:
+        if isinstance(event, PeerDisconnected):
+            self._remove(event.peer)
+
+    def _remove(self, peer: Peer) -> None:
+        self._reaped.discard(_key(peer))
+        known = self._peers.pop(_key(peer), None)
+        if known is None:
+            return
+        for look in _looks(known.name):
+            self._named[look] -= 1
+            if not self._named[look]:
+                del self._named[look]
+
+    def _is_ambiguous(self, peer: Peer) -> bool:
+        looks = _looks(peer.name)
+        if looks & _LOOKS_OF_TAGS or looks & self._own_looks:
+            return True
+        itself = self._peers.get(_key(peer))
+        own = _looks(itself.name) if itself is not None else frozenset()
+        return any(
+            "@" in look or self._named.get(look, 0) > (look in own) for look in looks
+        )
+
+    def _peer_row(self, peer: Peer, now: float) -> list[str]:
+        dialled = peer.direction is Direction.OUTGOING
+        return [
+            self.label(peer),
+            f"ID {_shown_name(peer.id)}" if peer.id != peer.name else "",
+            visible(peer.where),
+            "dialled by us" if dialled else "dialled us",
+            f"heard {_duration(now - peer.last_heard)} ago",
+        ]
+
+
+def _is_shown(text: str, index: int) -> bool:
+    char = text[index]
+    if char in _JOINERS:
+        around = text[max(index - 1, 0) : index] + text[index + 1 : index + 2]
+        return len(around) == 2 and all(
+            each.isprintable() and not each.isspace() and each not in _BLANKS
+            for each in around
+        )
+    if index == 0 and unicodedata.category(char).startswith("M"):
+        return False
+    if char.isprintable():
+        return char not in _BLANKS
+    return unicodedata.category(char) == "Zs"
+
+
+def _rows(line: str, columns: int) -> Iterator[str]:
+    """The line in rows that no terminal has to break."""
+    row, used = "", 0
+    for char in line:
+        narrow, wide = _widths(char)
+        if row and used + wide > columns:
+            yield row
+            # What takes no room lets the bracket behind it be the first.
+            row = "" if narrow and char != "[" else _INDENT
+            used = len(row)
+        row += char
+        used += wide
+    yield row
+
+
+def _widths(char: str) -> tuple[int, int]:
+    """How many columns a character takes on one terminal or another."""
+    if char.isascii():
+        return 1, 1
+    category, width = unicodedata.category(char), unicodedata.east_asian_width(char)
+    if category[0] == "L" and width in "WF":
+        return 2, 2
+    if category[0] == "L" and width in ("N", "Na", "H") and ord(char) < 0x530:
+        return 1, 1
+    return 0, 2
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    return f"\\U{code:08x}"
+
+
+def _untabbed(text: str) -> str:
+    """The text with a tab as spaces: people and programs indent."""
+    return text.replace("\t", _TAB)
+
+
+def _shown_name(name: str) -> str:
+    """A name, or an ID, such that it cannot end the brackets it stands in."""
+    shown = visible(name)
+    if shown.isalnum():
+        return shown
+    return "".join(_escape(char) if _is_bracket(char) else char for char in shown)
+
+
+def _is_bracket(char: str) -> bool:
+    """Whether it is a square bracket, or looks like one."""
+    if char.isalnum():
+        return False
+    kind = unicodedata.name(char, "")
+    return any(shape in kind for shape in _LIKE_SQUARE_BRACKETS)
+
+
+_LIKE_SQUARE_BRACKETS = (
+    "SQUARE BRACKET",
+    "LENTICULAR BRACKET",
+    "TORTOISE SHELL BRACKET",
+)
+
+
+@lru_cache(maxsize=1024)
+def _looks(name: str) -> frozenset[str]:
+    """How the name looks, as it is shown, and without what is spelled out."""
+    seen = [char for index, char in enumerate(name) if _is_shown(name, index)]
+    return skeletons(_shown_name(name)) | skeletons("".join(seen))
+
+
+_LOOKS_OF_TAGS = frozenset[str]().union(*map(_looks, TAGS))
+
+
+def _size(text: str) -> int:
+    return len(text.encode())
+
+
+def _key(peer: Peer) -> tuple[str, str]:
+    return peer.id, peer.host
+
+
+def _failed(target: str, reason: str) -> str:
+    return f"Failed to connect to {visible(target)}: {visible(reason)}"
+
+
+def _known_order(entry: KnownAddress) -> tuple[bool, bool, bool, str]:
+    return not entry.linked, not entry.bootstrap, not entry.proven, str(entry.target)
+
+
+def _known_row(entry: KnownAddress) -> list[str]:
+    states = []
+    if entry.linked:
+        states.append("linked")
+    elif entry.proven:
+        states.append("reachable before")
+    if entry.bootstrap:
+        states.append("bootstrap")
+    if entry.failures:
+        plural = "" if entry.failures == 1 else "s"
+        states.append(f"{entry.failures} failure{plural}")
+    if not (entry.linked or entry.proven or entry.bootstrap):
+        states.insert(0, "told by peers")
+    return [visible(str(entry.target)), ", ".join(states)]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{max(seconds, 0):.0f} s"
+    return f"{seconds / 60:.0f} min"
+
+
+def _table(rows: Iterable[list[str]]) -> list[str]:
+    """Rows with their columns aligned; a column that is empty takes no room."""
+    cells = list(rows)
+    columns = [column for column in zip(*cells, strict=True) if any(column)]
+    widths = [max(map(_columns, column)) for column in columns]
+    return [
+        "  " + "  ".join(map(_padded, row, widths)).rstrip()
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def _padded(text: str, columns: int) -> str:
+    return text + " " * (columns - _columns(text))
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal the text takes, about."""
+    return sum(
+        0
+        if unicodedata.combining(char) or char in _JOINERS
+        else 1 + (unicodedata.east_asian_width(char) in "WF")
+        for char in text
+    )
