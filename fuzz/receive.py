@@ -41,7 +41,7 @@ from meshproto.wire.address import PeerAddress
 from meshproto.wire.messages import (
     MAX_ADDRESSES,
     Chats,
-    Hello,
+    Greeting,
     Message,
     PeerList,
     Ping,
@@ -123,8 +123,10 @@ class Owner(FakeHost):
         self._occasions = 0
         self._paused: dict[IPeerLink, None] = {}
 
-    def hello_received(self, link: IPeerLink, hello: Hello, confirmed: bool) -> Verdict:
-        super().hello_received(link, hello, confirmed)
+    def greeting_received(
+        self, link: IPeerLink, hello: Greeting, confirmed: bool
+    ) -> Verdict:
+        super().greeting_received(link, hello, confirmed)
         entry = PeerEntry(PeerKey(link.remote_host, hello.id), hello.name, link, 0.0)
         match self._scene.verdict:
             case "duplicate":
@@ -344,10 +346,10 @@ def expected(scene: Scene, stream: bytes) -> tuple[list[object], bytes]:
     return [*told, CloseReason.CONNECTION_LOST], answers
 
 
-def _hello(line: bytes) -> Hello | None:
+def _hello(line: bytes) -> Greeting | None:
     try:
         id, _, name = line.decode().partition(":")
-        return Hello(id, name.strip(" ") or id)
+        return Greeting(id, name.strip(" ") or id)
     except ValueError:
         return None
 

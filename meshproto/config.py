@@ -17,7 +17,7 @@ from meshproto.wire.address import (
     normal_host,
     parse_target,
 )
-from meshproto.wire.mesh1 import MAX_HANDSHAKE_LINE, MAX_HELLO, MAX_LINE
+from meshproto.wire.mesh1 import MAX_GREETING, MAX_HANDSHAKE_LINE, MAX_LINE
 from meshproto.wire.messages import MAX_ADDRESSES, check_id, check_name
 
 KiB = 1024
@@ -128,8 +128,8 @@ class NodeConfig:
             "max_queued_events",
         ):
             self._check_range(setting, 1, None)
-        self._check_range("max_line", MAX_HELLO, None)
-        self._check_range("max_handshake_line", MAX_HELLO, self.max_line)
+        self._check_range("max_line", MAX_GREETING, None)
+        self._check_range("max_handshake_line", MAX_GREETING, self.max_line)
         self._check_range("send_queue_hard", self.send_queue_soft, None)
         for setting in (
             "discovery_interval",

@@ -59,7 +59,7 @@ from meshproto.rules.registry import Admitted, PeerEntry, PeerKey, Verdict
 from meshproto.rules.turns import Turns
 from meshproto.wire.address import PeerAddress, Target, parse_target
 from meshproto.wire.mesh1 import Mesh1
-from meshproto.wire.messages import Chat, Chats, Hello, Message, Refusal
+from meshproto.wire.messages import Chat, Chats, Greeting, Message, Refusal
 
 E = TypeVar("E", bound=Event)
 
@@ -304,7 +304,7 @@ class FakeHost:
     """An owner of links that writes down what it is told.
 
     ``told`` holds a name and the values of each call, in order.  ``verdict``
-    answers every `hello_received`, ``keeps_half_closed`` every
+    answers every `greeting_received`, ``keeps_half_closed`` every
     `far_end_finished`.
     """
 
@@ -319,11 +319,11 @@ class FakeHost:
         self.turns = Turns()
         self.limits = limits or LinkLimits()
         self.own_hosts = set(own_hosts)
-        self.verdict: Callable[[IPeerLink, Hello], Verdict] = self.admit
+        self.verdict: Callable[[IPeerLink, Greeting], Verdict] = self.admit
         self.keeps_half_closed = False
         self.told: list[tuple[object, ...]] = []
 
-    def admit(self, link: IPeerLink, hello: Hello) -> Verdict:
+    def admit(self, link: IPeerLink, hello: Greeting) -> Verdict:
         """The verdict on a welcome newcomer."""
         key = PeerKey(link.remote_host, hello.id)
         return Admitted(PeerEntry(key, hello.name, link, self.clock.seconds()))
@@ -336,13 +336,15 @@ class FakeHost:
     def codec(self) -> Mesh1:
         return Mesh1(max_line=self.limits.max_line)
 
-    def own_hello(self) -> Hello:
-        return Hello("peer-8001", "alice")
+    def own_greeting(self) -> Greeting:
+        return Greeting("peer-8001", "alice")
 
     def link_opened(self, link: IPeerLink) -> None:
         self.told.append(("opened",))
 
-    def hello_received(self, link: IPeerLink, hello: Hello, confirmed: bool) -> Verdict:
+    def greeting_received(
+        self, link: IPeerLink, hello: Greeting, confirmed: bool
+    ) -> Verdict:
         self.told.append(("hello", hello, confirmed))
         return self.verdict(link, hello)
 

@@ -17,7 +17,7 @@ from meshproto.mesh.discovery import Discovery
 from meshproto.rules.addressbook import AddressBook
 from meshproto.rules.registry import Admitted, PeerEntry, Registry
 from meshproto.wire.address import PeerAddress, ip_of
-from meshproto.wire.messages import Hello, Message, PeerList, RequestPeers
+from meshproto.wire.messages import Greeting, Message, PeerList, RequestPeers
 from tests.fakes import Dice, FakeLink
 
 OWN = PeerAddress("192.0.2.1", 8001)
@@ -80,7 +80,7 @@ class DiscoveryCase(SynchronousTestCase):
             local_host=host if here else "192.0.2.1",
             same_machine=here,
         )
-        verdict = self.registry.admit(link, Hello(id, id), self.clock.seconds())
+        verdict = self.registry.admit(link, Greeting(id, id), self.clock.seconds())
         assert isinstance(verdict, Admitted)
         if where:
             verdict.entry.address = address(where)
@@ -174,7 +174,7 @@ class TellTests(DiscoveryCase):
             entry = self.entry(link)
             match end:
                 case "second":
-                    self.registry.admit(second, Hello("bob", "bob"), 0.0)
+                    self.registry.admit(second, Greeting("bob", "bob"), 0.0)
                 case "draining":
                     self.registry.merge(entry)
                 case "kept":

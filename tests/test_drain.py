@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto.mesh.drain import PATIENCE, Drains
 from meshproto.rules.registry import Registry
-from meshproto.wire.messages import Hello
+from meshproto.wire.messages import Greeting
 from tests.fakes import FakeLink
 
 MARK = 1000
@@ -26,7 +26,7 @@ class DrainsTests(SynchronousTestCase):
     def peer(self, number: int, waiting: int, moved: float = 0.0) -> FakeLink:
         link = FakeLink(remote_host=f"192.0.2.{number}")
         link.waiting, link.moved_at = waiting, self.clock.seconds() - moved
-        self.registry.admit(link, Hello(f"peer-{number}", "x"), 0.0)
+        self.registry.admit(link, Greeting(f"peer-{number}", "x"), 0.0)
         return link
 
     def test_nobody_is_there(self) -> None:

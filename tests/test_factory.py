@@ -17,7 +17,7 @@ from meshproto.link.factory import MeshClientFactory, MeshServerFactory
 from meshproto.link.protocol import MeshProtocol
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.wire.address import EndpointTarget, PeerAddress
-from meshproto.wire.messages import Chat, Hello, Message
+from meshproto.wire.messages import Chat, Greeting, Message
 from tests.fakes import FakeHost, tcp_address
 
 TARGET = PeerAddress("192.0.2.2", 8002)
@@ -81,8 +81,8 @@ class Owner(FakeHost):
                 # The reactor's turn first: nobody waits inside a callback.
                 deferLater(self.clock, 0, done.callback, None)
 
-    def own_hello(self) -> Hello:
-        return Hello(self.name, self.name)
+    def own_greeting(self) -> Greeting:
+        return Greeting(self.name, self.name)
 
     def link_ready(self, link: IPeerLink) -> None:
         super().link_ready(link)
@@ -123,8 +123,8 @@ class SocketTests(TestCase):
 
     async def test_hello_chat_and_goodbye(self) -> None:
         dialler, listener = await self.pair()
-        self.assertIn(("hello", Hello("dialler", "dialler"), False), listener.told)
-        self.assertIn(("hello", Hello("listener", "listener"), False), dialler.told)
+        self.assertIn(("hello", Greeting("dialler", "dialler"), False), listener.told)
+        self.assertIn(("hello", Greeting("listener", "listener"), False), dialler.told)
         self.assertTrue(dialler.links[0].same_machine)
         dialler.links[0].send(Chat("hello"))
         await listener.when("message")

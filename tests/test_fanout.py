@@ -10,7 +10,7 @@ from meshproto.events import CloseReason, Delivery
 from meshproto.mesh.fanout import FULL, PATIENCE, QUIET, Fanout
 from meshproto.rules.registry import Admitted, PeerEntry, Registry
 from meshproto.wire.mesh1 import Mesh1
-from meshproto.wire.messages import Hello
+from meshproto.wire.messages import Greeting
 from tests.fakes import FakeLink
 
 CODEC = Mesh1()
@@ -42,7 +42,7 @@ class FanoutCase(SynchronousTestCase):
 
     def peer(self, number: int = 2, link: WritingLink | None = None) -> WritingLink:
         link = link or WritingLink(f"192.0.2.{number}")
-        verdict = self.registry.admit(link, Hello(f"peer-{number}", "x"), 0.0)
+        verdict = self.registry.admit(link, Greeting(f"peer-{number}", "x"), 0.0)
         self.assertIsInstance(verdict, Admitted)
         return link
 

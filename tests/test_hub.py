@@ -108,7 +108,7 @@ class InterfaceTests(BenchCase):
 
     def test_before_it_listens_it_has_no_name_to_give(self) -> None:
         with self.assertRaises(RuntimeError):
-            Bench().node.host.own_hello()
+            Bench().node.host.own_greeting()
 
 
 class TranscriptTests(BenchCase):

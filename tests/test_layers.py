@@ -119,7 +119,7 @@ ASKS_FOR_THE_LOOP = ("mesh.node", "asyncio.get_running_loop")
 
 @dataclass(frozen=True)
 class Import:
-    """One name that a module imports, in full: ``meshproto.wire.mesh1.Hello``."""
+    """One name that a module imports, in full: ``meshproto.wire.mesh1.Greeting``."""
 
     name: str
     typing_only: bool

@@ -9,7 +9,7 @@ from meshproto.events import CloseReason, Direction, Event, PeerReaped, PingSent
 from meshproto.mesh.maintenance import Maintenance
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import Admitted, Registry
-from meshproto.wire.messages import Hello, Ping
+from meshproto.wire.messages import Greeting, Ping
 from tests.fakes import FakeLink
 
 
@@ -36,7 +36,7 @@ class MaintenanceCase(SynchronousTestCase):
     def peer(self, name: str, link: FakeLink | None = None) -> FakeLink:
         link = link or FakeLink()
         link.last_heard = self.clock.seconds()
-        hello = Hello(name, name)
+        hello = Greeting(name, name)
         verdict = self.registry.admit(link, hello, self.clock.seconds())
         self.assertIsInstance(verdict, Admitted)
         return link
@@ -82,7 +82,7 @@ class ReapTests(MaintenanceCase):
         """A peer with which both dialled at once."""
         older = self.peer("one")
         newer = FakeLink(Direction.OUTGOING)
-        self.registry.admit(newer, Hello("one", "one"), self.clock.seconds())
+        self.registry.admit(newer, Greeting("one", "one"), self.clock.seconds())
         return older, newer
 
     def test_of_two_links_the_one_that_is_sent_on_has_to_live(self) -> None:

@@ -10,7 +10,7 @@ from meshproto.mesh.merger import Merger
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import Admitted, Crossed, PeerEntry, Registry
 from meshproto.wire.address import PeerAddress
-from meshproto.wire.messages import Hello
+from meshproto.wire.messages import Greeting
 from tests.fakes import FakeLink
 
 TARGET = PeerAddress("192.0.2.2", 8002)
@@ -45,10 +45,10 @@ class MergerCase(SynchronousTestCase):
         """A peer, the link that we dialled, which is new, and its own."""
         theirs = FakeLink(Direction.INCOMING)
         ours = FakeLink(Direction.OUTGOING, target=TARGET)
-        verdict = self.registry.admit(theirs, Hello(id, id), 0.0, confirmed=True)
+        verdict = self.registry.admit(theirs, Greeting(id, id), 0.0, confirmed=True)
         assert isinstance(verdict, Admitted)
         verdict.entry.asked = asked
-        crossed = self.registry.admit(ours, Hello(id, id), 0.0, confirmed=True)
+        crossed = self.registry.admit(ours, Greeting(id, id), 0.0, confirmed=True)
         self.assertEqual(crossed, Crossed(verdict.entry))
         self.merger.crossed(verdict.entry)
         return verdict.entry, ours, theirs
@@ -133,7 +133,7 @@ class GraceTests(MergerCase):
             self.setUp()
             theirs = FakeLink(Direction.INCOMING, remote_host="192.0.2.2")
             ours = FakeLink(Direction.OUTGOING, local_host=host, target=TARGET)
-            hello = Hello("bob", "another")
+            hello = Greeting("bob", "another")
             verdict = self.registry.admit(theirs, hello, 0.0, confirmed=True)
             assert isinstance(verdict, Admitted)
             entry = verdict.entry
@@ -161,7 +161,7 @@ class GraceTests(MergerCase):
 
     def test_a_peer_with_one_link_is_not_waited_for(self) -> None:
         link = FakeLink()
-        verdict = self.registry.admit(link, Hello("zoe", "zoe"), 0.0)
+        verdict = self.registry.admit(link, Greeting("zoe", "zoe"), 0.0)
         assert isinstance(verdict, Admitted)
         self.assertFalse(self.merger.forget(verdict.entry))
 
@@ -204,7 +204,7 @@ class LingeringTests(MergerCase):
         super().setUp()
         self.theirs = FakeLink(Direction.INCOMING)
         self.ours = FakeLink(Direction.OUTGOING, target=TARGET)
-        hello = Hello("aaron", "aaron")
+        hello = Greeting("aaron", "aaron")
         verdict = self.registry.admit(self.theirs, hello, 0.0, confirmed=True)
         assert isinstance(verdict, Admitted)
         self.entry = verdict.entry
@@ -212,7 +212,7 @@ class LingeringTests(MergerCase):
 
     def cross(self) -> None:
         """Ours is complete."""
-        hello = Hello("aaron", "aaron")
+        hello = Greeting("aaron", "aaron")
         crossed = self.registry.admit(self.ours, hello, 0.0, confirmed=True)
         self.assertEqual(crossed, Crossed(self.entry))
         self.merger.crossed(self.entry)
@@ -286,7 +286,7 @@ class OriginalTests(MergerCase):
 
     def test_of_a_peer_with_one_link_it_is_so_as_well(self) -> None:
         link = FakeLink()
-        verdict = self.registry.admit(link, Hello("zoe", "zoe"), 0.0)
+        verdict = self.registry.admit(link, Greeting("zoe", "zoe"), 0.0)
         assert isinstance(verdict, Admitted)
         self.merger.asked(verdict.entry)
         self.assertEqual(verdict.entry.links(), (link,))

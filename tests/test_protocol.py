@@ -36,7 +36,7 @@ from meshproto.wire.address import EndpointTarget, PeerAddress
 from meshproto.wire.messages import (
     Chat,
     Chats,
-    Hello,
+    Greeting,
     Message,
     PeerList,
     Ping,
@@ -47,10 +47,10 @@ from meshproto.wire.messages import (
 from tests.fakes import FakeHost, RecordingTransport, Wire, tcp_address
 
 TARGET = PeerAddress("192.0.2.2", 8002)
-BOB = Hello("peer-8002", "bob")
+BOB = Greeting("peer-8002", "bob")
 
 
-def entry(link: IPeerLink, hello: Hello) -> PeerEntry:
+def entry(link: IPeerLink, hello: Greeting) -> PeerEntry:
     return PeerEntry(PeerKey(link.remote_host, hello.id), hello.name, link, 0.0)
 
 
@@ -60,7 +60,7 @@ class Always:
 
     verdict: Verdict
 
-    def __call__(self, link: IPeerLink, hello: Hello) -> Verdict:
+    def __call__(self, link: IPeerLink, hello: Greeting) -> Verdict:
         return self.verdict
 
 
@@ -445,7 +445,7 @@ class HandshakeTests(LinkCase):
         self.assertOver(wire, CloseReason.OURSELVES, aborted=False)
 
     def test_the_seat_of_an_old_link_is_as_good_as_any(self) -> None:
-        def replaced(link: IPeerLink, hello: Hello) -> Verdict:
+        def replaced(link: IPeerLink, hello: Greeting) -> Verdict:
             return Replaced(entry(link, hello), entry(link, hello))
 
         self.host.verdict = replaced
@@ -454,7 +454,7 @@ class HandshakeTests(LinkCase):
         self.assertEqual(self.host.told[-1], ("ready",))
 
     def test_crossed_links_are_ready_both(self) -> None:
-        def crossed(link: IPeerLink, hello: Hello) -> Verdict:
+        def crossed(link: IPeerLink, hello: Greeting) -> Verdict:
             return Crossed(entry(link, hello))
 
         self.host.verdict = crossed
@@ -682,7 +682,8 @@ class HandshakeDeadlineTests(LinkCase):
         self.assertEqual(self.host.told, [])
         self.clock.advance(0.001)
         self.assertEqual(
-            self.host.told, [("hello", Hello("peer-8001", "alice"), True), ("ready",)]
+            self.host.told,
+            [("hello", Greeting("peer-8001", "alice"), True), ("ready",)],
         )
         self.assertEqual(wire.heard(), b"")
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -717,7 +718,7 @@ class TwinTests(LinkCase):
             self.assertEqual(wire.heard(), b"")
             self.assertEqual(
                 self.host.told,
-                [("hello", Hello("peer-8001", "alice"), True), ("ready",)],
+                [("hello", Greeting("peer-8001", "alice"), True), ("ready",)],
             )
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -728,7 +729,7 @@ class TwinTests(LinkCase):
         self.assertEqual(
             self.host.told,
             [
-                ("hello", Hello("peer-8001", "alice"), True),
+                ("hello", Greeting("peer-8001", "alice"), True),
                 ("ready",),
                 ("message", Chat("hello")),
             ],

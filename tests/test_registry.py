@@ -33,12 +33,19 @@ from meshproto.rules.registry import (
     host_key,
 )
 from meshproto.wire.address import PeerAddress
-from meshproto.wire.messages import Hello, Message, PeerList, Ping, Pong, RequestPeers
+from meshproto.wire.messages import (
+    Greeting,
+    Message,
+    PeerList,
+    Ping,
+    Pong,
+    RequestPeers,
+)
 from tests.fakes import FakeLink
 
 IN = Direction.INCOMING
 OUT = Direction.OUTGOING
-BOB = Hello("bob", "Bob")
+BOB = Greeting("bob", "Bob")
 
 
 def incoming(host: str = "192.0.2.2", *, here: bool = False) -> FakeLink:
@@ -70,7 +77,7 @@ class RegistryTestCase(SynchronousTestCase):
         now: float = 0.0,
         confirmed: bool = False,
     ) -> Verdict:
-        return self.registry.admit(link, Hello(id, id), now, confirmed=confirmed)
+        return self.registry.admit(link, Greeting(id, id), now, confirmed=confirmed)
 
     def seat(self, link: FakeLink, id: str = "bob") -> PeerEntry:
         verdict = self.admit(link, id)
@@ -125,7 +132,7 @@ class AdmissionTests(RegistryTestCase):
             registry = Registry("alice", max_peers=2)
             entry = registry.admit(with_seat, BOB, 0.0)
             newcomer = incoming("192.0.2.7")
-            verdict = registry.admit(newcomer, Hello("bob", "Bobby"), 1.0)
+            verdict = registry.admit(newcomer, Greeting("bob", "Bobby"), 1.0)
             self.assertIsInstance(entry, Admitted)
             assert isinstance(entry, Admitted)
             self.assertEqual(verdict, Duplicate(entry.entry))
@@ -181,7 +188,7 @@ class AdmissionTests(RegistryTestCase):
             registry = Registry("alice", max_peers=seats)
             first, second = outgoing(), outgoing()
             old = registry.admit(first, BOB, 0.0)
-            verdict = registry.admit(second, Hello("bob", "Bobby"), 3.0)
+            verdict = registry.admit(second, Greeting("bob", "Bobby"), 3.0)
             assert isinstance(old, Admitted)
             assert isinstance(verdict, Replaced)
             self.assertIs(verdict.old, old.entry)
@@ -268,11 +275,13 @@ class OurselvesTests(RegistryTestCase):
 
     def test_the_name_does_not_matter(self) -> None:
         link = incoming("127.0.0.1", here=True)
-        self.assertEqual(self.registry.admit(link, Hello("alice", "x"), 0.0), Itself())
+        self.assertEqual(
+            self.registry.admit(link, Greeting("alice", "x"), 0.0), Itself()
+        )
 
     def test_another_id_on_this_machine_is_another_node(self) -> None:
         verdict = self.registry.admit(
-            incoming("127.0.0.1", here=True), Hello("bob", "alice"), 0.0
+            incoming("127.0.0.1", here=True), Greeting("bob", "alice"), 0.0
         )
         self.assertIsInstance(verdict, Admitted)
 
@@ -307,7 +316,7 @@ class OurselvesTests(RegistryTestCase):
         """At once, or when a second dial of it is confirmed."""
         for first in (incoming, outgoing):
             registry = Registry("alice", max_peers=1)
-            twin = Hello("alice", "x")
+            twin = Greeting("alice", "x")
             seated = registry.admit(first("192.0.2.2"), twin, 0.0, confirmed=True)
             assert isinstance(seated, Admitted)
             newcomer = incoming("192.0.2.2")
@@ -320,7 +329,7 @@ class OurselvesTests(RegistryTestCase):
 
     def test_a_twin_that_welcomes_us_anew_has_lost_its_link(self) -> None:
         registry = Registry("alice", max_peers=1)
-        twin = Hello("alice", "x")
+        twin = Greeting("alice", "x")
         old, new = outgoing("192.0.2.2"), outgoing("192.0.2.2")
         registry.admit(old, twin, 0.0, confirmed=True)
         self.assertEqual(registry.admit(new, twin, 1.0), Twin())
@@ -569,7 +578,7 @@ class MergeTests(RegistryTestCase):
         self, link: FakeLink, peer_id: str, pending: tuple[str | None, ...]
     ) -> bool:
         registry = Registry("alice", max_peers=2)
-        verdict = registry.admit(link, Hello(peer_id, "x"), 0.0, confirmed=True)
+        verdict = registry.admit(link, Greeting(peer_id, "x"), 0.0, confirmed=True)
         assert isinstance(verdict, Admitted)
         registry.remove(link)
         return registry.may_be_merged(verdict.entry, pending)
@@ -665,7 +674,7 @@ class Pair:
         side = self.sides[me]
         other = "b" if me == "a" else "a"
         verdict = side.registry.admit(
-            side.links[link], Hello(self.ids[other], "x"), 0.0, confirmed=confirmed
+            side.links[link], Greeting(self.ids[other], "x"), 0.0, confirmed=confirmed
         )
         if isinstance(verdict, Duplicate | Full | Itself):
             self.ended.add(link)
@@ -832,7 +841,7 @@ class SimultaneousDialTests(SynchronousTestCase):
     def test_ipv6_is_greater_than_ipv4(self) -> None:
         """Twins of which one dials by IPv4 and the other by IPv6."""
         registry = Registry("twin", 20)
-        hello = Hello("twin", "twin")
+        hello = Greeting("twin", "twin")
         for ours, theirs, survives in (
             ("192.0.2.1", "2001:db8::2", "theirs"),
             ("2001:db8::1", "192.0.2.2", "ours"),
@@ -900,7 +909,7 @@ class InvariantTests(SynchronousTestCase):
                 )
                 links.append(link)
                 verdict = registry.admit(
-                    link, Hello(id, id), 0.0, confirmed=confirmed and id == "alice"
+                    link, Greeting(id, id), 0.0, confirmed=confirmed and id == "alice"
                 )
                 match verdict:
                     case Admitted(entry) | Replaced(entry, _) | Crossed(entry):

@@ -20,19 +20,19 @@ from meshproto.rules.registry import (
 from meshproto.rules.session import (
     Effect,
     End,
+    Establish,
+    Greet,
     Introduce,
     Notify,
-    Ready,
     Send,
     Session,
     State,
     TurnedAway,
-    Welcome,
 )
 from meshproto.wire.address import PeerAddress
 from meshproto.wire.messages import (
     Chats,
-    Hello,
+    Greeting,
     Message,
     PeerList,
     Ping,
@@ -45,7 +45,7 @@ from tests.fakes import FakeLink
 IN = Direction.INCOMING
 OUT = Direction.OUTGOING
 
-HELLO = Hello("bob", "Bob")
+HELLO = Greeting("bob", "Bob")
 CHAT = Chats(("hello",))
 PEERS = PeerList((PeerAddress("192.0.2.2", 8002),), skipped=1)
 MESSAGES: tuple[Message, ...] = (
@@ -147,7 +147,7 @@ class MessageTests(SynchronousTestCase):
         for state in set(State) - {State.GREETING}:
             session = session_in(state, IN)
             known = session.hello
-            self.assertEqual(session.receive(Hello("eve", "Eve")), ())
+            self.assertEqual(session.receive(Greeting("eve", "Eve")), ())
             self.assertIs(session.hello, known)
 
     def test_it_is_kept_until_it_is_judged_for_good(self) -> None:
@@ -189,12 +189,12 @@ class VerdictTests(SynchronousTestCase):
     def test_a_listener_welcomes_before_it_is_ready(self) -> None:
         for verdict in WELCOME_VERDICTS:
             self.assertEqual(
-                self.judged(IN, verdict), (State.READY, (Welcome(), Ready()))
+                self.judged(IN, verdict), (State.READY, (Greet(), Establish()))
             )
 
     def test_a_dialler_has_said_hello_already(self) -> None:
         for verdict in WELCOME_VERDICTS:
-            self.assertEqual(self.judged(OUT, verdict), (State.READY, (Ready(),)))
+            self.assertEqual(self.judged(OUT, verdict), (State.READY, (Establish(),)))
 
     def test_refusals(self) -> None:
         """A listener says why, then closes; a dialler has nobody to tell."""
@@ -210,7 +210,7 @@ class VerdictTests(SynchronousTestCase):
     def test_ourselves(self) -> None:
         """The listening end answers, so that the dialling end knows it too."""
         end = End(CloseReason.OURSELVES)
-        self.assertEqual(self.judged(IN, Itself())[1], (Welcome(), end))
+        self.assertEqual(self.judged(IN, Itself())[1], (Greet(), end))
         self.assertEqual(self.judged(OUT, Itself())[1], (end,))
 
     def test_a_link_that_is_not_taken_is_never_ready(self) -> None:
@@ -218,7 +218,7 @@ class VerdictTests(SynchronousTestCase):
             for verdict in (Duplicate(ENTRY), Full(), Itself()):
                 session = session_in(State.JUDGING, direction)
                 effects = session.judge(verdict)
-                self.assertNotIn(Ready(), effects)
+                self.assertNotIn(Establish(), effects)
                 self.assertIsInstance(effects[-1], End)
                 for message in MESSAGES:
                     self.assertEqual(session.receive(message), ())
@@ -228,7 +228,7 @@ class TwinTests(SynchronousTestCase):
     """A far end with our own ID on another host."""
 
     def test_is_answered_while_it_is_not_yet_known_who_it_is(self) -> None:
-        for direction, effects in ((IN, (Welcome(), Ready())), (OUT, (Ready(),))):
+        for direction, effects in ((IN, (Greet(), Establish())), (OUT, (Establish(),))):
             session = session_in(State.JUDGING, direction)
             self.assertEqual(session.judge(Twin()), effects)
             self.assertIs(session.state, State.TWIN)
@@ -245,7 +245,7 @@ class TwinTests(SynchronousTestCase):
             for verdict in WELCOME_VERDICTS:
                 session = session_in(State.TWIN, direction)
                 session.confirm()
-                self.assertEqual(session.judge(verdict), (Ready(),))
+                self.assertEqual(session.judge(verdict), (Establish(),))
                 self.assertIs(session.state, State.READY)
 
     def test_is_closed_without_a_word_when_there_is_no_place_for_it(self) -> None:
@@ -271,7 +271,7 @@ class TwinTests(SynchronousTestCase):
         session = session_in(State.TWIN, OUT)
         introduce, notify = session.receive(CHAT)
         self.assertEqual(introduce, Introduce(HELLO, confirmed=True))
-        self.assertEqual(session.judge(ADMITTED), (Ready(),))
+        self.assertEqual(session.judge(ADMITTED), (Establish(),))
         self.assertEqual(notify, Notify())
 
 
@@ -289,4 +289,4 @@ class DrainTests(SynchronousTestCase):
         for message in MESSAGES:
             session = session_in(State.DRAINING, OUT)
             for effect in session.receive(message):
-                self.assertNotIsInstance(effect, (Send, Welcome))
+                self.assertNotIsInstance(effect, (Send, Greet))

@@ -23,7 +23,7 @@ from meshproto.events import ChatReceived, Event, PeerConnected, PeerDisconnecte
 from meshproto.mesh.node import MeshNode
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import Crossed, Verdict
-from meshproto.wire.messages import Hello
+from meshproto.wire.messages import Greeting
 from tests.daemons import HAS_PROC_TCP, NO_PROC_TCP, PATIENCE, open_connections, tell
 
 reactor: Any = _reactor
@@ -58,14 +58,16 @@ class Talker:
         self._talk = LoopingCall(self._speak)
         self._talk.clock = reactor
         host: Any = self.node.host
-        judge = host.hello_received
+        judge = host.greeting_received
 
-        def hello_received(link: IPeerLink, hello: Hello, confirmed: bool) -> Verdict:
+        def greeting_received(
+            link: IPeerLink, hello: Greeting, confirmed: bool
+        ) -> Verdict:
             verdict: Verdict = judge(link, hello, confirmed)
             self.crossings += isinstance(verdict, Crossed)
             return verdict
 
-        host.hello_received = hello_received
+        host.greeting_received = greeting_received
 
     @property
     def is_done(self) -> bool:

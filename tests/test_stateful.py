@@ -61,20 +61,20 @@ from meshproto.rules.registry import (
 from meshproto.rules.session import (
     Effect,
     End,
+    Establish,
+    Greet,
     Introduce,
     Notify,
-    Ready,
     Send,
     Session,
     State,
     TurnedAway,
-    Welcome,
 )
 from meshproto.testing import SimNetwork
 from meshproto.wire.address import PeerAddress, Target, is_loopback
 from meshproto.wire.messages import (
     Chats,
-    Hello,
+    Greeting,
     Message,
     PeerList,
     Ping,
@@ -124,7 +124,7 @@ MESSAGES = st.one_of(
     st.sampled_from(
         [Ping(), Pong(), RequestPeers(), Chats(("hi", "there")), PeerList(())]
     ),
-    st.sampled_from([Hello("bob", "bob"), *Refusal]),
+    st.sampled_from([Greeting("bob", "bob"), *Refusal]),
     # Twice: gossip has to fill the book.
     *2 * [st.lists(ADDRESSES, max_size=8).map(lambda told: PeerList(tuple(told)))],
 )
@@ -196,7 +196,7 @@ class SeatMachine(RuleBasedStateMachine):
         self.sessions[link] = Session(link.direction)
         self.unfinished[link] = None
         if id is not None:
-            self.hear(link, Hello(id, id))
+            self.hear(link, Greeting(id, id))
 
     @precondition(lambda self: self.has_room())
     @rule(
@@ -235,7 +235,7 @@ class SeatMachine(RuleBasedStateMachine):
         if crossing:
             self.somebody_dials_us(host, id)
         if id is not None and link in self.sessions:
-            self.hear(link, Hello(id, id))
+            self.hear(link, Greeting(id, id))
 
     @precondition(lambda self: self.dialling)
     @rule(pick=PICKS)
@@ -251,7 +251,7 @@ class SeatMachine(RuleBasedStateMachine):
         link = picked(self.in_state(State.GREETING), pick)
         assert link is not None
         if isinstance(said, str):
-            self.hear(link, Hello(said, said))
+            self.hear(link, Greeting(said, said))
         elif link.direction is Direction.OUTGOING:
             # No incoming greeting is read as a refusal.
             self.hear(link, said)
@@ -339,7 +339,7 @@ class SeatMachine(RuleBasedStateMachine):
             match effect:
                 case Introduce(hello, confirmed):
                     self.judge(link, hello, confirmed)
-                case Ready():
+                case Establish():
                     self.ready(link)
                 case Notify():
                     assert message is not None
@@ -349,18 +349,18 @@ class SeatMachine(RuleBasedStateMachine):
                 case Send(answer):
                     assert isinstance(answer, Pong | Refusal)
                     link.sent.append(answer)
-                case Welcome():
+                case Greet():
                     assert link.direction is Direction.INCOMING
-                    link.sent.append(Hello(OWN_ID, OWN_ID))
+                    link.sent.append(Greeting(OWN_ID, OWN_ID))
                 case End():
                     self.end(link)
                 case _:
                     assert_never(effect)
         # A far end is answered once, by a welcome or by a refusal.
-        said = [m for m in link.sent if isinstance(m, Hello | Refusal)]
+        said = [m for m in link.sent if isinstance(m, Greeting | Refusal)]
         assert len(said) <= 1, said
 
-    def judge(self, link: FakeLink, hello: Hello, confirmed: bool) -> None:
+    def judge(self, link: FakeLink, hello: Greeting, confirmed: bool) -> None:
         before = self.registry.entries()
         verdict = self.registry.admit(link, hello, self.now, confirmed=confirmed)
         key = PeerKey(host_key(link), hello.id)
@@ -417,7 +417,7 @@ class SeatMachine(RuleBasedStateMachine):
 
     def heard(self, link: FakeLink, message: Message) -> None:
         entry = self.registry.of_link(link)
-        assert not isinstance(message, Hello | Refusal)
+        assert not isinstance(message, Greeting | Refusal)
         if isinstance(message, PeerList):
             if entry is None:
                 self.carry_out(link, self.sessions[link].confirm())

@@ -17,7 +17,7 @@ from meshproto.wire.messages import (
     MAX_RUN,
     Chat,
     Chats,
-    Hello,
+    Greeting,
     Message,
     PeerList,
     Ping,
@@ -65,7 +65,7 @@ NAMES = st.text(
     max_size=64,
 ).filter(str.isprintable)
 HELLOS = st.builds(
-    Hello,
+    Greeting,
     st.from_regex(r"[!-9;-~]{1,64}", fullmatch=True).filter(
         lambda id: id not in RESERVED
     ),
@@ -108,9 +108,9 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(mesh1.WORD_JOINER, WJ)
 
     def test_the_longest_hello_is_a_handshake_line(self) -> None:
-        longest = Mesh1().encode(Hello("i" * 64, "\N{GRINNING FACE}" * 64))
-        self.assertEqual(len(longest.rstrip(b"\n")), mesh1.MAX_HELLO)
-        self.assertLessEqual(mesh1.MAX_HELLO, mesh1.MAX_HANDSHAKE_LINE)
+        longest = Mesh1().encode(Greeting("i" * 64, "\N{GRINNING FACE}" * 64))
+        self.assertEqual(len(longest.rstrip(b"\n")), mesh1.MAX_GREETING)
+        self.assertLessEqual(mesh1.MAX_GREETING, mesh1.MAX_HANDSHAKE_LINE)
 
     def test_messages_are_frozen_values(self) -> None:
         for kind in get_args(Message):
@@ -129,7 +129,7 @@ class HelloTests(SynchronousTestCase):
     def test_ids(self) -> None:
         for id in ("a", "!", "~", "9", ";", "peer-8001", "x" * 64, "ping", "PINGS"):
             check_id(id)
-            self.assertEqual(Hello(id, "n").id, id)
+            self.assertEqual(Greeting(id, "n").id, id)
 
     def test_bad_ids(self) -> None:
         for id in (
@@ -149,13 +149,13 @@ class HelloTests(SynchronousTestCase):
         ):
             error = self.assertRaises(ValueError, check_id, id)
             self.assertIn("1 to 64 printable ASCII", str(error))
-            self.assertRaises(ValueError, Hello, id, "n")
+            self.assertRaises(ValueError, Greeting, id, "n")
 
     def test_words_of_the_protocol_are_no_ids(self) -> None:
         for word in RESERVED:
             error = self.assertRaises(ValueError, check_id, word)
             self.assertIn(f"{word} is a word of the protocol", str(error))
-            self.assertRaises(ValueError, Hello, word, "n")
+            self.assertRaises(ValueError, Greeting, word, "n")
             check_id(word.lower())
             check_id(word + "-1")
             check_name(word)
@@ -171,7 +171,7 @@ class HelloTests(SynchronousTestCase):
             "太郎",
         ):
             check_name(name)
-            self.assertEqual(Hello("i", name).name, name)
+            self.assertEqual(Greeting("i", name).name, name)
 
     def test_bad_names(self) -> None:
         for name in (
@@ -193,7 +193,7 @@ class HelloTests(SynchronousTestCase):
             "\ud800",
         ):
             self.assertRaises(ValueError, check_name, name)
-            self.assertRaises(ValueError, Hello, "i", name)
+            self.assertRaises(ValueError, Greeting, "i", name)
 
 
 class GreetingTests(WireTestCase):
@@ -213,23 +213,23 @@ class GreetingTests(WireTestCase):
             ("bob:Zoë".encode(), "bob", "Zoë"),
             (b"bob:PING", "bob", "PING"),
         ):
-            self.assertEqual(self.codec.decode_greeting(line), Hello(id, name))
+            self.assertEqual(self.codec.decode_greeting(line), Greeting(id, name))
 
     def test_without_a_name_the_id_is_the_name(self) -> None:
         for line in (b"bob", b"bob:", b"bob: ", b"bob:   "):
-            self.assertEqual(self.codec.decode_greeting(line), Hello("bob", "bob"))
+            self.assertEqual(self.codec.decode_greeting(line), Greeting("bob", "bob"))
 
     def test_spaces_round_a_name_are_no_part_of_it(self) -> None:
         self.assertEqual(
-            self.codec.decode_greeting(b"bob:  Bob Ross "), Hello("bob", "Bob Ross")
+            self.codec.decode_greeting(b"bob:  Bob Ross "), Greeting("bob", "Bob Ross")
         )
         padded = b"bob: " + b"x" * 64 + b" "
-        self.assertEqual(self.codec.decode_greeting(padded), Hello("bob", "x" * 64))
+        self.assertEqual(self.codec.decode_greeting(padded), Greeting("bob", "x" * 64))
 
     def test_lengths(self) -> None:
         self.assertEqual(
             self.codec.decode_greeting(b"i" * 64 + b":" + b"n" * 64),
-            Hello("i" * 64, "n" * 64),
+            Greeting("i" * 64, "n" * 64),
         )
         self.refuses(b"i" * 65 + b":n", "bad handshake: an ID is 1 to 64")
         self.refuses(b"i:" + b"n" * 65, "bad handshake: a name is 1 to 64")
@@ -313,10 +313,10 @@ class GreetingTests(WireTestCase):
             assume(id not in ("DUPLICATE", "MAX_PEERS"))
             self.refuses(id.encode(), "")
         else:
-            self.assertEqual(self.codec.decode_greeting(id.encode()), Hello(id, id))
+            self.assertEqual(self.codec.decode_greeting(id.encode()), Greeting(id, id))
 
     @given(HELLOS)
-    def test_round_trip(self, hello: Hello) -> None:
+    def test_round_trip(self, hello: Greeting) -> None:
         self.assertEqual(self.codec.decode_greeting(self.sent(hello)), hello)
         self.assertEqual(self.codec.decode_answer(self.sent(hello)), hello)
 
@@ -325,8 +325,8 @@ class AnswerTests(WireTestCase):
     """A listener's first line."""
 
     def test_welcome(self) -> None:
-        self.assertEqual(self.codec.decode_answer(b"bob:Bob"), Hello("bob", "Bob"))
-        self.assertEqual(self.codec.decode_answer(b"bob"), Hello("bob", "bob"))
+        self.assertEqual(self.codec.decode_answer(b"bob:Bob"), Greeting("bob", "Bob"))
+        self.assertEqual(self.codec.decode_answer(b"bob"), Greeting("bob", "bob"))
 
     def test_refusals(self) -> None:
         for refusal, line in (
@@ -346,7 +346,7 @@ class AnswerTests(WireTestCase):
             answer = self.codec.decode_answer(line)
         except RemoteProtocolError:
             return
-        self.assertIsInstance(answer, (Hello, Refusal))
+        self.assertIsInstance(answer, (Greeting, Refusal))
 
 
 class DecodeTests(WireTestCase):
@@ -416,7 +416,7 @@ class DecodeTests(WireTestCase):
     def test_never_raises(self, line: bytes) -> None:
         for message in self.codec.decode(line):
             self.assertIsInstance(message, get_args(Message))
-            self.assertNotIsInstance(message, (Hello, Refusal, Chat))
+            self.assertNotIsInstance(message, (Greeting, Refusal, Chat))
 
 
 class PeerListTests(WireTestCase):

@@ -16,7 +16,7 @@ from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import Verdict
 from meshproto.rules.turns import Turns
 from meshproto.wire.mesh1 import MAX_HANDSHAKE_LINE, MAX_LINE, Mesh1
-from meshproto.wire.messages import Hello, Message, Refusal
+from meshproto.wire.messages import Greeting, Message, Refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +49,13 @@ class IPeerHost(Interface):
     def codec() -> Mesh1:
         """The codec of links that have negotiated no other."""
 
-    def own_hello() -> Hello:
+    def own_greeting() -> Greeting:
         """Who this node is."""
 
     def link_opened(link: IPeerLink) -> None:
         """A connection came about; `link_gone` follows some day."""
 
-    def hello_received(link: IPeerLink, hello: Hello, confirmed: bool) -> Verdict:
+    def greeting_received(link: IPeerLink, hello: Greeting, confirmed: bool) -> Verdict:
         """The far end said who it is: may it come in?
 
         ``confirmed``: it has our own ID, but is another node for sure.

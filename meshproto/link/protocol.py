@@ -43,14 +43,14 @@ from meshproto.rules.session import (
     GREETING,
     Effect,
     End,
+    Establish,
+    Greet,
     Introduce,
     Notify,
-    Ready,
     Send,
     Session,
     State,
     TurnedAway,
-    Welcome,
 )
 from meshproto.wire.address import Target, normal_host
 from meshproto.wire.mesh1 import DELIMITER, next_lines, not_a_node
@@ -139,7 +139,7 @@ class MeshProtocol(LineReceiver):
         self._set_deadline(self._limits.handshake_timeout - spent)
         self._host.link_opened(self)
         if self.direction is Direction.OUTGOING:
-            self.send(self._host.own_hello())
+            self.send(self._host.own_greeting())
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes arrived: the far end is alive."""
@@ -444,14 +444,14 @@ class MeshProtocol(LineReceiver):
                         self._heard = [*(self._heard or ()), rest]
                 case Send(answer):
                     self.send_urgent(answer)
-                case Welcome():
-                    self.send(self._host.own_hello())
+                case Greet():
+                    self.send(self._host.own_greeting())
                 case Introduce() if self._is_stale():
                     self._end(CloseReason.CLOSED_BY_PEER, abort=False)
                 case Introduce(hello, confirmed):
-                    verdict = self._host.hello_received(self, hello, confirmed)
+                    verdict = self._host.greeting_received(self, hello, confirmed)
                     self._carry_out(self._session.judge(verdict), None)
-                case Ready():
+                case Establish():
                     self._handshake_done()
                     self._host.link_ready(self)
                 case TurnedAway(refusal):

@@ -75,7 +75,7 @@ from meshproto.wire.address import IPAddress, PeerAddress, Target
 from meshproto.wire.mesh1 import Mesh1
 from meshproto.wire.messages import (
     Chats,
-    Hello,
+    Greeting,
     Message,
     PeerList,
     Ping,
@@ -179,7 +179,7 @@ class Hub:
         self._throttle = Throttle(config, clock, self._emit)
         self._network = network
         self._pending = PendingLinks(config.max_pending, config.max_pending_per_host)
-        self._hello: Hello | None = None
+        self._hello: Greeting | None = None
         self._open: dict[IPeerLink, None] = {}
         self._pauses: dict[object, None] = {}
         self._unsettled: set[IPeerLink] = set()
@@ -189,7 +189,7 @@ class Hub:
 
     # The application's side
 
-    def open(self, hello: Hello, port: int, bound: IPAddress | None) -> None:
+    def open(self, hello: Greeting, port: int, bound: IPAddress | None) -> None:
         """The node listens on ``port`` of the address ``bound``, and has a name."""
         self._hello = hello
         self.registry.own_id = hello.id
@@ -233,7 +233,7 @@ class Hub:
         """The codec of ``mesh/1``."""
         return self._codec
 
-    def own_hello(self) -> Hello:
+    def own_greeting(self) -> Greeting:
         """Who this node is."""
         if self._hello is None:
             raise RuntimeError("no link may open before the node listens")
@@ -256,7 +256,9 @@ class Hub:
             elif decision.evicted is not None:
                 decision.evicted.abort(CloseReason.HANDSHAKE_BACKLOG)
 
-    def hello_received(self, link: IPeerLink, hello: Hello, confirmed: bool) -> Verdict:
+    def greeting_received(
+        self, link: IPeerLink, hello: Greeting, confirmed: bool
+    ) -> Verdict:
         """Have the registry judge the far end of a link."""
         self.fanout.flush()
         now = self.clock.seconds() if confirmed else link.last_heard
@@ -486,7 +488,7 @@ class Hub:
         else:
             self._met_ourselves_at = self.clock.seconds()
 
-    def _refused(self, link: IPeerLink, hello: Hello, refusal: Refusal) -> None:
+    def _refused(self, link: IPeerLink, hello: Greeting, refusal: Refusal) -> None:
         if link.target is not None:
             error = MeshFull(link.target, "no seat is left for another peer")
             self._settle(link, Failed(error))

@@ -43,7 +43,7 @@ from meshproto.mesh.hub import Hub
 from meshproto.mesh.stream import E, EventStream
 from meshproto.rules.registry import OWN_HOST, PeerEntry, PeerKey
 from meshproto.wire.address import Target, ip_of, parse_target
-from meshproto.wire.messages import Hello
+from meshproto.wire.messages import Greeting
 
 
 class _Phase(Enum):
@@ -309,7 +309,7 @@ class MeshNode:
         self.id = self.config.id or self._default_id()
         self.name = self.config.name or self.id
         bound = ip_of(getattr(address, "host", ""))
-        self._hub.open(Hello(self.id, self.name), self.port, bound)
+        self._hub.open(Greeting(self.id, self.name), self.port, bound)
         if self._phase is _Phase.STOPPING:
             self._stop()
             return

@@ -29,7 +29,7 @@ from meshproto.events import CloseReason, Delivery, Direction, Peer, peer_draft
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.wire.address import PeerAddress, ip_of
 from meshproto.wire.mesh1 import Mesh1
-from meshproto.wire.messages import Hello, Message, PeerList, Pong, RequestPeers
+from meshproto.wire.messages import Greeting, Message, PeerList, Pong, RequestPeers
 
 #: The host of every peer on this machine, whatever address it came by.
 OWN_HOST = "localhost"
@@ -302,7 +302,7 @@ class Registry:
         return tuple(e for e in self._entries.values() if e.key.host == host)
 
     def admit(
-        self, link: IPeerLink, hello: Hello, now: float, *, confirmed: bool = False
+        self, link: IPeerLink, hello: Greeting, now: float, *, confirmed: bool = False
     ) -> Verdict:
         """Decide on a link whose far end has said who it is.
 
@@ -391,7 +391,7 @@ class Registry:
         return len(self._entries) >= self.max_peers
 
     def _seat(
-        self, key: PeerKey, hello: Hello, link: IPeerLink, now: float
+        self, key: PeerKey, hello: Greeting, link: IPeerLink, now: float
     ) -> PeerEntry:
         entry = PeerEntry(key, hello.name, link, now, spoke_at=now)
         self._entries[key] = entry

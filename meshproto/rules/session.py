@@ -7,7 +7,7 @@ nothing here knows sockets, clocks or other links.  Inputs are what happened, a
 
 ::
 
-    GREETING ── Hello ──> JUDGING ── Admitted ──> READY ──> DRAINING
+    GREETING ── Greeting ──> JUDGING ── Admitted ──> READY ──> DRAINING
     (listener,            │  │  └──── Twin ─────> TWIN ── confirmed ──> JUDGING
      or dialler that      │  └─ Duplicate, Full, Itself ──> ENDED
      awaits an answer)    └ a refusal ends the dialler's link at once
@@ -38,7 +38,7 @@ from meshproto.rules.registry import (
 )
 from meshproto.wire.messages import (
     Chats,
-    Hello,
+    Greeting,
     Message,
     PeerList,
     Ping,
@@ -80,17 +80,17 @@ class Introduce:
     ``confirmed``: the far end of a twin link is another node for sure.
     """
 
-    hello: Hello
+    hello: Greeting
     confirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Welcome:
+class Greet:
     """Say who we are, for the listener's answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class Establish:
     """Tell the owner that the handshake is complete."""
 
 
@@ -113,7 +113,7 @@ class End:
     reason: CloseReason
 
 
-Effect = Send | Introduce | Welcome | Ready | Notify | TurnedAway | End
+Effect = Send | Introduce | Greet | Establish | Notify | TurnedAway | End
 Step = tuple[State, tuple[Effect, ...]]
 
 
@@ -130,7 +130,7 @@ class Session:
         self._welcomed = False
         self.direction = direction
         self.state = GREETING
-        self.hello: Hello | None = None
+        self.hello: Greeting | None = None
 
     def receive(self, message: Message) -> tuple[Effect, ...]:
         """What to do about a message; nothing where it has no meaning."""
@@ -153,19 +153,19 @@ class Session:
         # A twin has been welcomed before the verdict on it is final.
         answer: tuple[Effect, ...] = ()
         if listener and not self._welcomed:
-            answer = (Welcome(),)
+            answer = (Greet(),)
         match verdict:
             case Admitted() | Replaced():
                 self.state = READY
-                return (*answer, Ready())
+                return (*answer, Establish())
             case Crossed():
                 # Which of the two links drains is for the owner to say.
                 self.state = READY
-                return (*answer, Ready())
+                return (*answer, Establish())
             case Twin():
                 self.state = TWIN
                 self._welcomed = True
-                return (*answer, Ready())
+                return (*answer, Establish())
             case Itself():
                 return self._end(answer, CloseReason.OURSELVES)
             case Duplicate():
@@ -203,7 +203,7 @@ class Session:
 
 
 def _greeted(session: Session, hello: Message) -> Step:
-    assert isinstance(hello, Hello)
+    assert isinstance(hello, Greeting)
     session.hello = hello
     return JUDGING, (Introduce(hello),)
 
@@ -236,7 +236,7 @@ def _twin_spoke(session: Session, message: Message) -> Step:
 _Transition = Callable[[Session, Message], Step]
 
 _TABLE: dict[tuple[State, type[Message]], _Transition] = {
-    (GREETING, Hello): _greeted,
+    (GREETING, Greeting): _greeted,
     (GREETING, Refusal): _refused,
     (TWIN, Ping): _pinged,
     (TWIN, RequestPeers): _heard,

@@ -46,7 +46,7 @@ from meshproto.wire.messages import (
     MAX_RUN,
     Chat,
     Chats,
-    Hello,
+    Greeting,
     Message,
     PeerList,
     Ping,
@@ -60,7 +60,7 @@ DELIMITER: Final = b"\n"
 MAX_LINE: Final = 16_384
 MAX_HANDSHAKE_LINE: Final = 512
 #: Bytes of the longest ``ID:NAME``: a character of a name takes up to four.
-MAX_HELLO: Final = MAX_ID + 1 + 4 * MAX_NAME
+MAX_GREETING: Final = MAX_ID + 1 + 4 * MAX_NAME
 #: Bytes of a far end's first words that an error quotes.
 MAX_QUOTED: Final = 40
 #: Lines and bytes that are decoded at once: as values, short lines take many
@@ -109,7 +109,7 @@ class Mesh1:
         self._max_line = max_line
         self._max_addresses = max_addresses
 
-    def decode_greeting(self, line: bytes) -> Hello:
+    def decode_greeting(self, line: bytes) -> Greeting:
         """What a dialler's first line says.
 
         Raises `RemoteProtocolError` with the reason when it is no ``ID:NAME``.
@@ -118,13 +118,13 @@ class Mesh1:
         text = line.decode("utf-8", "surrogateescape")
         id, colon, name = text.partition(":")
         try:
-            return Hello(id, name.strip(" ") or id)
+            return Greeting(id, name.strip(" ") or id)
         except ValueError as error:
             is_near = is_id(id) or (colon and " " not in id.strip(" "))
             reason = f"bad handshake: {error}" if is_near else not_a_node(line)
             raise RemoteProtocolError(reason) from None
 
-    def decode_answer(self, line: bytes) -> Hello | Refusal:
+    def decode_answer(self, line: bytes) -> Greeting | Refusal:
         """What a listener answers to the greeting.
 
         Raises `RemoteProtocolError` with the reason when it is neither
@@ -196,7 +196,7 @@ class Mesh1:
         match message:
             case Chat(text):
                 return self.encode_chat(text)
-            case Hello(id, name):
+            case Greeting(id, name):
                 return f"{id}:{name}\n".encode()
             case Refusal():
                 return f"{message.value}\n".encode()

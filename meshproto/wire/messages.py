@@ -23,7 +23,7 @@ _ID = re.compile(r"[!-9;-~]{1,64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
+class Greeting:
     """``ID:NAME``: who is at the other end.
 
     Raises `ValueError` (the text says what is wrong) for an ID or a name that
@@ -88,7 +88,7 @@ class Chats:
     texts: tuple[str, ...]
 
 
-Message = Hello | Refusal | Ping | Pong | RequestPeers | PeerList | Chat | Chats
+Message = Greeting | Refusal | Ping | Pong | RequestPeers | PeerList | Chat | Chats
 
 
 def is_id(text: str) -> bool:
