@@ -14,6 +14,8 @@ MAX_NAME: Final = 64
 MAX_ADDRESSES: Final = 100
 #: Chat messages that are handed on as one.
 MAX_RUN: Final = 512
+#: Bytes of the largest message in ``mesh/2``, unless a node says less.
+MAX_PAYLOAD: Final = 1024 * 1024
 
 # The first words of lines in ``mesh/1``: a greeting must not look like one.
 _RESERVED_IDS = frozenset(
@@ -45,6 +47,78 @@ class Refusal(Enum):
     DUPLICATE = "DUPLICATE"
     #: No seat is left.
     MAX_PEERS = "MAX_PEERS"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Incarnation:
+    """One life of an identity: a counter that is kept with it, and 128 random bits.
+
+    The greater counter is the later life.  Two lives of one counter are two nodes
+    with one identity.
+    """
+
+    counter: int
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """Who a node is, in ``mesh/2``.
+
+    ``identity`` is opaque, 32 to 64 lower-case hexadecimal digits.  ``link`` is the
+    sender's own number for this link; ``ended``, which only a dialler says, is the
+    listener's number for the last link with it that has ended here.  ``mesh`` is
+    the name of the mesh that the sender belongs to.  ``max_payload`` is the largest
+    message, in bytes, that it takes.
+    """
+
+    identity: str
+    incarnation: Incarnation
+    link: int
+    ended: int | None = None
+    id: str
+    name: str
+    mesh: str = ""
+    addresses: tuple[PeerAddress, ...] = ()
+    features: frozenset[str] = frozenset()
+    max_payload: int = MAX_PAYLOAD
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The listener's verdict in ``mesh/2``: the dialler may come in."""
+
+
+class RefusalReason(Enum):
+    """Why a listener refuses a dialler in ``mesh/2``."""
+
+    #: The peer has a live link already.
+    DUPLICATE = "duplicate"
+    #: Our own dial to the peer is under way, and wins.
+    CROSSING = "crossing"
+    #: No seat is left.
+    FULL = "full"
+    #: The far end belongs to another mesh.
+    ANOTHER_MESH = "another-mesh"
+    #: The far end is this very node.
+    OURSELVES = "ourselves"
+    #: The identity has had a later life already.
+    OUTDATED = "outdated"
+    #: One identity is used by several nodes: its data directory was copied.
+    CLONED = "cloned"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The listener's verdict in ``mesh/2``: the dialler may not come in."""
+
+    reason: RefusalReason
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The dialler's verdict in ``mesh/2``: the link is established."""
 
 
 @dataclass(frozen=True, slots=True)
