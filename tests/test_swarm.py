@@ -555,7 +555,7 @@ class TwoFarewells(MeshNode):
         if isinstance(event, PeerDisconnected) and not self._told:
             if event.reason is CloseReason.CONNECTION_LOST:
                 self._told = True
-                self._hub.announcer.emit(event)
+                self._announcer.emit(event)
 
 
 class ShrinkTests(SynchronousTestCase):
