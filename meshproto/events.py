@@ -7,7 +7,7 @@ Those below `DebugEvent` are wire chatter, for whoever debugs a mesh.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -55,11 +55,13 @@ class Throttled(Enum):
 class Peer:
     """A connected peer, as it was when this snapshot was made.
 
-    ``host`` is the IP address at which we see it; ``address`` is where it
+    ``key`` tells one peer from another: equal for snapshots of one, hashable, and
+    else opaque.  ``host`` is the IP address at which we see it; ``address`` is where it
     listens, None as long as nothing tells.  ``connected_at`` and
     ``last_heard`` are seconds of the node's clock.
     """
 
+    key: Hashable
     id: str
     name: str
     host: str

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
-from twisted.internet.interfaces import IReactorTime
-
 from meshproto.config import NodeConfig
 from meshproto.events import CloseReason, Event, NodeError, PeerRefused
 from meshproto.mesh.dials import Dials
 from meshproto.mesh.throttle import Throttle
-from meshproto.mesh.twins import Twins
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.pending import PendingLinks, Turned
 from meshproto.rules.registry import (
@@ -22,7 +19,6 @@ from meshproto.rules.registry import (
     Itself,
     Registry,
     Replaced,
-    Twin,
     Verdict,
 )
 from meshproto.wire.messages import Greeting, Refusal
@@ -48,8 +44,6 @@ class Admission:
         registry: Registry,
         throttle: Throttle,
         dials: Dials,
-        twins: Twins,
-        clock: IReactorTime,
         emit: Callable[[Event], None],
         *,
         probe: Callable[[IPeerLink], None],
@@ -57,8 +51,6 @@ class Admission:
         self._registry = registry
         self._throttle = throttle
         self._dials = dials
-        self._twins = twins
-        self._clock = clock
         self._emit = emit
         self._probe = probe
         self.pending = PendingLinks(config.max_pending, config.max_pending_per_host)
@@ -74,18 +66,13 @@ class Admission:
         elif decision.evicted is not None:
             decision.evicted.abort(CloseReason.HANDSHAKE_BACKLOG)
 
-    def judge(self, link: IPeerLink, greeting: Greeting, confirmed: bool) -> Verdict:
+    def judge(self, link: IPeerLink, greeting: Greeting) -> Verdict:
         """Have the registry judge the far end of a link."""
-        now = self._clock.seconds() if confirmed else link.last_heard
-        verdict = self._registry.admit(link, greeting, now, confirmed=confirmed)
-        self._twins.discard(link)
-        if not isinstance(verdict, Twin):
-            self.pending.discard(link)
+        verdict = self._registry.admit(link, greeting, link.last_heard)
+        self.pending.discard(link)
         match verdict:
             case Admitted() | Crossed():
                 pass
-            case Twin():
-                self._twins.add(link)
             case Replaced(_, old):
                 if old.second is not None:
                     old.second.abort(CloseReason.REPLACED)
@@ -96,7 +83,7 @@ class Admission:
             case Full():
                 self._refused(link, greeting, Refusal.MAX_PEERS)
             case Itself():
-                self._twins.found_ourselves(link)
+                self._dials.found_ourselves(link)
             case _:
                 assert_never(verdict)
         return verdict

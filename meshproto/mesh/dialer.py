@@ -34,8 +34,8 @@ from meshproto.events import (
     Peer,
 )
 from meshproto.rules.addressbook import AddressBook, Forgotten, Retry
+from meshproto.rules.identity import PeerKey
 from meshproto.rules.interfaces import IPeerLink
-from meshproto.rules.registry import PeerKey
 from meshproto.wire.address import Target
 
 

@@ -47,8 +47,7 @@ class Dials:
     """The dials under way, and what their ends mean.
 
     ``connect`` makes the connection to a target that is not ourselves; ``locate``
-    is told that a link shows where a peer is; ``on_ended`` hears the end of every
-    dial, before the application does.
+    is told that a link shows where a peer is.
     """
 
     def __init__(
@@ -61,7 +60,6 @@ class Dials:
         *,
         connect: Callable[[Target], Deferred[IPeerLink]],
         locate: Callable[[PeerEntry, IPeerLink], None],
-        on_ended: Callable[[], None],
     ) -> None:
         self._registry = registry
         self._book = book
@@ -69,7 +67,6 @@ class Dials:
         self._emit = emit
         self._connect = connect
         self._locate = locate
-        self._on_ended = on_ended
         self._unsettled: set[IPeerLink] = set()
         self._dialer = Dialer(
             book,
@@ -109,10 +106,6 @@ class Dials:
         if len(self._registry) >= seats:
             return self._cannot(MeshFull(target, f"all {seats} seats are taken"))
         return self._dialer.dial(target)
-
-    def hosts(self) -> list[str | None]:
-        """The hosts of the dials that have not ended, None where unknown."""
-        return [self._book.host_of(target) for target in self._dialer.targets()]
 
     def opened(self, link: IPeerLink) -> None:
         """A connection came about."""
@@ -177,7 +170,6 @@ class Dials:
         return self._connect(target)
 
     def _dial_ended(self, report: DialReport) -> None:
-        self._on_ended()
         for event in events_of(report):
             self._emit(event)
 

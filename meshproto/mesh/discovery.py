@@ -25,7 +25,7 @@ from meshproto.mesh.loop import Loop
 from meshproto.mesh.throttle import Throttle
 from meshproto.rules.addressbook import AddressBook, disclosed
 from meshproto.rules.interfaces import IPeerLink
-from meshproto.rules.registry import PeerEntry, Registry
+from meshproto.rules.registry import PeerEntry, Registry, host_key
 from meshproto.wire.address import MAX_PORT, IPAddress, PeerAddress, ip_of, is_loopback
 from meshproto.wire.messages import MAX_ADDRESSES, PeerList, RequestPeers
 
@@ -37,7 +37,7 @@ class Discovery(Feature):
 
     ``advertised`` is the host, and the port if it differs from the one that is
     bound, that the user wants told; ``dial`` is called when there may be
-    something new to dial, ``on_asked`` when a peer asks on a link that it dialled.
+    something new to dial.
     """
 
     def __init__(
@@ -51,7 +51,6 @@ class Discovery(Feature):
         interval: float,
         advertised: tuple[str, int | None] | None,
         dial: Callable[[], None],
-        on_asked: Callable[[PeerEntry], None],
     ) -> None:
         self._registry = registry
         self._book = book
@@ -60,7 +59,6 @@ class Discovery(Feature):
         self._emit = emit
         self._advertised = advertised
         self._dial = dial
-        self._on_asked = on_asked
         self._loop = Loop(clock, interval, self._round)
         self._asked: set[IPeerLink] = set()
         self._port = 0
@@ -83,11 +81,7 @@ class Discovery(Feature):
         return {RequestPeers: self._asked_for, PeerList: self._told}
 
     def peer_joined(self, entry: PeerEntry, link: IPeerLink) -> None:
-        """The dialler speaks first.
-
-        Of a twin once more: what was told before it was known to be another node
-        could not name the others in the same state.
-        """
+        """The dialler speaks first."""
         if link.direction is Direction.OUTGOING:
             self.introduce(link)
 
@@ -118,7 +112,7 @@ class Discovery(Feature):
                 if other is not entry and not other.proven and other.address == seen:
                     other.address = None
         elif entry.address is None and link.direction is Direction.INCOMING:
-            port = port_in(entry.key.id)
+            port = port_in(entry.id)
             if port is not None:
                 entry.address = PeerAddress.of(link.remote_host, port)
                 self._book.link(entry.address, entry.key, proven=False)
@@ -158,19 +152,12 @@ class Discovery(Feature):
         if entry is not None:
             self._emit(PeerRequestSent(peer=entry.snapshot()))
 
-    def requested_by_nobody(self, link: IPeerLink) -> None:
-        """The far end of a link asked, which is not announced."""
-        if self._throttle.heeds(link, None):
-            self.answer(link)
-
     def _asked_for(
         self, link: IPeerLink, entry: PeerEntry, request: RequestPeers
     ) -> None:
         entry.hears(link, request)
         if self._throttle.heeds(link, entry):
             self.answer(link)
-        if link.direction is Direction.INCOMING:
-            self._on_asked(entry)
 
     def _told(self, link: IPeerLink, entry: PeerEntry, told: PeerList) -> None:
         ends_introduction = entry.hears(link, told)
@@ -212,10 +199,6 @@ class Discovery(Feature):
                 )
             )
         self._dial()
-
-    def is_ourselves(self, told: PeerList) -> bool:
-        """Whether a far end that has our ID also has our address."""
-        return bool(told.addresses) and self._book.is_own(told.addresses[0])
 
     def _advertised_address(self) -> PeerAddress | None:
         if self._advertised is None:
@@ -259,7 +242,7 @@ class Discovery(Feature):
     def _is_of_another(self, claim: PeerAddress, entry: PeerEntry) -> bool:
         return any(
             other.address is not None and other.address.port == claim.port
-            for other in self._registry.at_host(entry.key.host)
+            for other in self._registry.at_host(host_key(entry.link))
             if other is not entry
         )
 

@@ -15,9 +15,7 @@ from meshproto.mesh.drain import Drains
 from meshproto.mesh.fanout import Fanout
 from meshproto.mesh.feature import Features
 from meshproto.mesh.links import OpenLinks
-from meshproto.mesh.merger import Merger
 from meshproto.mesh.peers import Peers
-from meshproto.mesh.twins import Twins
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import Registry, Stranger, Verdict
 from meshproto.rules.turns import Turns
@@ -52,10 +50,8 @@ class Host:
         registry: Registry,
         links: OpenLinks,
         admission: Admission,
-        twins: Twins,
         dials: Dials,
         peers: Peers,
-        merger: Merger,
         features: Features,
         fanout: Fanout,
         drains: Drains,
@@ -68,10 +64,8 @@ class Host:
         self._registry = registry
         self._links = links
         self._admission = admission
-        self._twins = twins
         self._dials = dials
         self._peers = peers
-        self._merger = merger
         self._features = features
         self._handlers = features.handlers
         self._fanout = fanout
@@ -108,54 +102,39 @@ class Host:
         elif link.direction is Direction.INCOMING:
             self._admission.knocked(link)
 
-    def greeting_received(
-        self, link: IPeerLink, greeting: Greeting, confirmed: bool
-    ) -> Verdict:
+    def greeting_received(self, link: IPeerLink, greeting: Greeting) -> Verdict:
         """Judge the far end of a link."""
         # Who comes by this does not hear what was said before.
         self._fanout.flush()
-        return self._admission.judge(link, greeting, confirmed)
+        return self._admission.judge(link, greeting)
 
     def link_ready(self, link: IPeerLink) -> None:
-        """The far end is a peer, or a twin that is not announced yet."""
+        """The far end is a peer."""
         entry = self._registry.of_link(link)
-        if entry is None:
-            self._twins.ready(link)
-            return
+        assert entry is not None, "only a link with a seat gets ready"
         self._peers.established(entry, link)
         self._links.established(link)
 
     def message_received(self, link: IPeerLink, message: Message) -> Message | None:
         """Hand a message to whom it concerns."""
         entry = self._registry.of_link(link)
-        if entry is None:
-            self._twins.said(link, message)
-            return None
+        assert entry is not None, "strangers have nothing to say"
         return self._handlers[type(message)](link, entry, message)
 
     def turned_away(self, link: IPeerLink, refusal: Refusal) -> None:
         """The far end refused our dial."""
         self._dials.turned_away(link, refusal)
 
-    def far_end_finished(self, link: IPeerLink) -> bool:
-        """Keep a link that is, or may soon be, merged with one that we dialled."""
-        entry = self._registry.of_link(link)
-        return entry is not None and self._merger.far_end_finished(entry, link)
-
     def link_ended(self, link: IPeerLink, reason: CloseReason, detail: str) -> None:
         """Free what the link held; tell of the peer that is gone."""
         self._admission.link_ended(link)
-        was_twin = self._twins.discard(link)
         self._features.link_ended(link)
         departure = self._registry.remove(link)
         if not isinstance(departure, Stranger):
             self._peers.departed(departure, link, reason)
-        elif was_twin and self._twins.was_ourselves(link):
-            self._twins.found_ourselves(link)
         elif link.target is None:
             self._admission.tell_of(link, reason, detail)
         self._dials.link_ended(link, reason, detail)
-        self._merger.review()
         self._drains.check()
 
     def link_gone(self, link: IPeerLink) -> None:

@@ -44,11 +44,9 @@ from meshproto.mesh.feature import Features
 from meshproto.mesh.host import Host
 from meshproto.mesh.links import OpenLinks
 from meshproto.mesh.maintenance import Maintenance
-from meshproto.mesh.merger import Merger
 from meshproto.mesh.peers import Peers
 from meshproto.mesh.stream import E, EventStream
 from meshproto.mesh.throttle import Throttle
-from meshproto.mesh.twins import Twins
 from meshproto.rules.addressbook import AddressBook
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import Registry
@@ -150,7 +148,6 @@ class MeshNode:
             interval=config.discovery_interval,
             advertised=config.advertised(),
             dial=lambda: dials.pump(),
-            on_asked=lambda entry: merger.asked(entry),
         )
         self._dials = dials = Dials(
             config,
@@ -160,23 +157,12 @@ class MeshNode:
             emit,
             connect=self._connect,
             locate=discovery.locate,
-            on_ended=lambda: merger.review(),
-        )
-        twins = Twins(registry, discovery, dials, clock)
-        merger = Merger(
-            registry,
-            clock,
-            pending=lambda: [*dials.hosts(), *twins.hosts()],
-            introduce=discovery.introduce,
-            probe=maintenance.probe,
         )
         self._admission = Admission(
             config,
             registry,
             throttle,
             dials,
-            twins,
-            clock,
             emit,
             probe=maintenance.probe,
         )
@@ -191,12 +177,17 @@ class MeshNode:
             registry=registry,
             links=links,
             admission=self._admission,
-            twins=twins,
             dials=dials,
             peers=Peers(
-                registry, book, links, dials, discovery, merger, features, clock, emit
+                registry,
+                book,
+                dials,
+                discovery,
+                features,
+                clock,
+                emit,
+                probe=maintenance.probe,
             ),
-            merger=merger,
             features=features,
             fanout=fanout,
             drains=drains,
@@ -356,9 +347,7 @@ class MeshNode:
         several hosts run a peer of that ID, and what `broadcast` raises.
         """
         self._require_running()
-        return self._fanout.send(
-            self._registry.find(peer, self._network.is_own_host), text
-        )
+        return self._fanout.send(self._registry.find(peer), text)
 
     def drain(self) -> Deferred[None]:
         """Wait until no peer has more than `NodeConfig.send_queue_soft` waiting.

@@ -10,13 +10,10 @@ from meshproto.events import CloseReason, Event, PeerConnected, PeerDisconnected
 from meshproto.mesh.dials import Dials
 from meshproto.mesh.discovery import Discovery
 from meshproto.mesh.feature import Features
-from meshproto.mesh.links import OpenLinks
-from meshproto.mesh.merger import Merger
 from meshproto.rules.addressbook import AddressBook
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import (
     Departure,
-    Drained,
     Halved,
     Left,
     PeerEntry,
@@ -24,40 +21,42 @@ from meshproto.rules.registry import (
     Stranger,
 )
 
-_DEAD = CloseReason.PROBE_UNANSWERED
-
 
 class Peers:
-    """Announces peers, and carries out what the end of a link means for its peer."""
+    """Announces peers, and carries out what the end of a link means for its peer.
+
+    ``probe`` is called for a link that may be dead.
+    """
 
     def __init__(
         self,
         registry: Registry,
         book: AddressBook,
-        links: OpenLinks,
         dials: Dials,
         discovery: Discovery,
-        merger: Merger,
         features: Features,
         clock: IReactorTime,
         emit: Callable[[Event], None],
+        *,
+        probe: Callable[[IPeerLink], None],
     ) -> None:
         self._registry = registry
         self._book = book
-        self._links = links
         self._dials = dials
         self._discovery = discovery
-        self._merger = merger
         self._features = features
         self._clock = clock
         self._emit = emit
+        self._probe = probe
 
     def established(self, entry: PeerEntry, link: IPeerLink) -> None:
-        """Announce a new peer, or join the two links of one that we have."""
+        """Announce a new peer; one that has a link already is asked on the second."""
         self._discovery.locate(entry, link)
         if entry.second is link:
-            self._merger.crossed(entry)
-        elif entry.draining is None:
+            self._discovery.introduce(link)
+            # Its peer may as well have come back, and the other link be dead.
+            self._probe(entry.link)
+        else:
             self._emit(
                 PeerConnected(
                     peer=entry.snapshot(),
@@ -67,7 +66,6 @@ class Peers:
             )
             self._features.peer_joined(entry, link)
         self._dials.linked(link, entry)
-        self._merger.review()
 
     def departed(
         self, departure: Departure, link: IPeerLink, reason: CloseReason
@@ -76,23 +74,14 @@ class Peers:
         match departure:
             case Left(entry):
                 self._part(entry, reason)
-            case Drained(entry) if departure.loses_words(reason):
-                entry.link.abort(reason)
-            case Drained(entry):
-                entry.link.resume(link)
-            case Halved(entry):
-                if self._merger.forget(entry) and not departure.loses_words(reason):
-                    if entry.link.target is not None and not self._links.are_closing:
-                        self._discovery.introduce(entry.link)
-                elif reason is not _DEAD:
-                    # An original: it has forgotten us with the one link.
-                    entry.link.close(reason)
+            case Halved(entry) if reason is not CloseReason.PROBE_UNANSWERED:
+                entry.link.close(reason)
+            case Halved():
+                pass
             case Stranger():
                 pass
 
     def _part(self, entry: PeerEntry, reason: CloseReason) -> None:
-        if entry.draining is not None:
-            entry.draining.abort(reason)
         now = self._clock.seconds()
         self._book.peer_left(entry.key, now, now - entry.connected_at)
         self._emit(PeerDisconnected(peer=entry.snapshot(), reason=reason))

@@ -27,7 +27,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from meshproto.events import KnownAddress
-from meshproto.rules.registry import OWN_HOST, PeerKey
+from meshproto.rules.identity import PeerKey
+from meshproto.rules.registry import OWN_HOST
 from meshproto.wire.address import (
     PeerAddress,
     Target,
@@ -68,7 +69,7 @@ class _Record:
     flaps: int = 0
     due: float = 0.0
     hastened_at: float = -math.inf
-    linked: set[PeerKey] = field(default_factory=set)
+    linked: dict[PeerKey, None] = field(default_factory=dict)
 
     @property
     def may_be_dialled(self) -> bool:
@@ -149,7 +150,7 @@ class AddressBook:
         name in its list means that host, unless it is this machine.
         """
         new = skipped = 0
-        is_here = source.host == OWN_HOST
+        is_here = self._host_key(source_host) == OWN_HOST
         hosts: dict[str, str] = {}
         for address in addresses:
             if not is_here and is_loopback(address.host):
@@ -211,7 +212,7 @@ class AddressBook:
     def linked_to(self, target: Target) -> tuple[PeerKey, ...]:
         """The connected peers that the address may belong to."""
         record = self._records.get(self._key(target))
-        return tuple(sorted(record.linked)) if record else ()
+        return tuple(record.linked) if record else ()
 
     def due(self, now: float) -> list[Target]:
         """What may be dialled, the user's addresses first, then proven ones."""
@@ -272,7 +273,7 @@ class AddressBook:
             record.told_by = peer
             self._told[peer] += 1
         if peer not in record.linked:
-            record.linked.add(peer)
+            record.linked[peer] = None
             self._update_idle(record)
             self._linked.setdefault(peer, []).append(record)
 
@@ -292,7 +293,7 @@ class AddressBook:
         """
         for record in self._linked.pop(peer, ()):
             # An address with several peers is one that may be any of them.
-            for other in record.linked - {peer}:
+            for other in record.linked.keys() - {peer}:
                 self._linked[other].remove(record)
             record.linked.clear()
             self._update_idle(record)

@@ -4,43 +4,36 @@ Two rules about this file.  Everything that decides which links live stands
 here and nowhere else; and nothing here touches a link, reads a clock or waits:
 a question is answered by a decision value, and the caller carries it out.
 
-A peer is known by its ID *and* its host, since two hosts may both run
-``peer-8001``.  All addresses of this machine are one host (`OWN_HOST`).
+A peer is known by its key, which `identity` makes.  All addresses of this machine
+are one host (`OWN_HOST`).
 
-How one link of a pair survives
--------------------------------
-A listener that has a live link to the newcomer says ``DUPLICATE``, so two
-links of one pair can only come about when both nodes dial at once and each
-says welcome before it hears the other's welcome.  Both then hold the same two
-complete links, and both keep the one that was dialled by the greater ID (by
-the greater address where the IDs are equal).  The other one is read to its end
-before anything is read from or sent on the survivor; so what was sent on it is
-neither lost nor overtaken.  When that begins is decided in `_merger`.
+Two links of one pair
+---------------------
+A listener that has a live link to the newcomer says ``DUPLICATE``, so two links
+of one pair can only come about when both nodes dial at once and each says welcome
+before it hears the other's welcome.  Both links then live: each node says
+everything on the one that it had first, and hears both.  When one ends the other
+is closed as well, and the peer is dialled anew: the original program has forgotten
+us with either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NamedTuple, cast, overload
+from typing import cast, overload
 
 from meshproto.errors import AmbiguousPeer, UnknownPeer
-from meshproto.events import CloseReason, Delivery, Direction, Peer, peer_draft
+from meshproto.events import Delivery, Direction, Peer, peer_draft
+from meshproto.rules.identity import PeerKey, key_of_greeting
 from meshproto.rules.interfaces import IPeerLink
-from meshproto.wire.address import PeerAddress, ip_of
+from meshproto.wire.address import PeerAddress
 from meshproto.wire.mesh1 import Mesh1
 from meshproto.wire.messages import Greeting, Message, PeerList, Pong, RequestPeers
 
 #: The host of every peer on this machine, whatever address it came by.
 OWN_HOST = "localhost"
-
-
-class PeerKey(NamedTuple):
-    """What tells one peer from another."""
-
-    host: str
-    id: str
 
 
 class _Introduction(Enum):
@@ -60,20 +53,19 @@ class PeerEntry:
     """A seat that is taken: one peer and its link.
 
     ``address`` is where the peer listens; ``proven`` when a dial showed it.
-    ``second`` is another complete link of the peer, beside the one that is
-    sent on; ``draining`` is one whose last lines are read.  ``asked``: the peer
-    asked for addresses on a link that it dialled.  ``spoke_at`` is when it last
-    said anything that is no answer.
+    ``second`` is another link of the peer, beside the one that is sent on.
+    ``asked``: the peer asked for addresses on a link that it dialled.  ``spoke_at``
+    is when it last said anything that is no answer.
     """
 
     key: PeerKey
+    id: str
     name: str
     link: IPeerLink
     connected_at: float
     address: PeerAddress | None = None
     proven: bool = False
     second: IPeerLink | None = None
-    draining: IPeerLink | None = None
     asked: bool = False
     spoke_at: float = 0.0
     _introduction: _Introduction = _Introduction.AWAITED
@@ -82,8 +74,7 @@ class PeerEntry:
 
     def links(self) -> tuple[IPeerLink, ...]:
         """Every link of the peer, the one that is sent on first."""
-        links = (self.link, self.second, self.draining)
-        return tuple(link for link in links if link is not None)
+        return (self.link,) if self.second is None else (self.link, self.second)
 
     def hears(self, link: IPeerLink, message: Message) -> bool:
         """Note what the peer says, chat apart.
@@ -128,7 +119,8 @@ class PeerEntry:
         """The peer as applications see it."""
         link = self.link
         peer = peer_draft()
-        peer.id = self.key.id
+        peer.key = self.key
+        peer.id = self.id
         peer.name = self.name
         peer.host = link.remote_host
         peer.address = self.address
@@ -178,45 +170,21 @@ class Itself:
     """The far end is this very node."""
 
 
-@dataclass(frozen=True, slots=True)
-class Twin:
-    """The far end has our ID but comes from another host.
-
-    It is another node, or ourselves through a port forward: where it listens
-    will tell.
-    """
-
-
-Verdict = Admitted | Replaced | Crossed | Duplicate | Full | Itself | Twin
+Verdict = Admitted | Replaced | Crossed | Duplicate | Full | Itself
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """The peer of that link is gone; ``entry.draining`` may still be open."""
+    """The peer of that link is gone."""
 
     entry: PeerEntry
-
-
-@dataclass(frozen=True, slots=True)
-class Drained:
-    """The link that was drained has ended, normally because it was read to its end."""
-
-    entry: PeerEntry
-
-    def loses_words(self, reason: CloseReason) -> bool:
-        """Whether its last words are lost, or would come after the next ones."""
-        return reason in (CloseReason.TIMEOUT, CloseReason.CONNECTION_LOST)
 
 
 @dataclass(frozen=True, slots=True)
 class Halved:
-    """The peer had two links and goes on with the other one."""
+    """The peer had two links, and has the other one left."""
 
     entry: PeerEntry
-
-    def loses_words(self, reason: CloseReason) -> bool:
-        """Whether the other one cannot go on as if nothing had happened."""
-        return reason in (CloseReason.SLOW_CONSUMER, CloseReason.REPLACED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +192,7 @@ class Stranger:
     """The link never had a seat."""
 
 
-Departure = Left | Drained | Halved | Stranger
+Departure = Left | Halved | Stranger
 
 
 class Audience(Sequence[Peer]):
@@ -296,20 +264,19 @@ class Registry:
 
     def of_id(self, id: str) -> tuple[PeerEntry, ...]:
         """The peers of that ID: one at most for each host."""
-        return tuple(e for e in self._entries.values() if e.key.id == id)
+        return tuple(e for e in self._entries.values() if e.id == id)
 
     def at_host(self, host: str) -> tuple[PeerEntry, ...]:
         """The peers on that host; `OWN_HOST` for this machine."""
-        return tuple(e for e in self._entries.values() if e.key.host == host)
+        return tuple(e for e in self._entries.values() if host_key(e.link) == host)
 
-    def find(self, peer: Peer | str, is_own_host: Callable[[str], bool]) -> PeerEntry:
+    def find(self, peer: Peer | str) -> PeerEntry:
         """The peer of a snapshot, or of an ID.
 
         Raises `UnknownPeer`, and `AmbiguousPeer` for an ID that several have.
         """
         if isinstance(peer, Peer):
-            host = OWN_HOST if is_own_host(peer.host) else peer.host
-            entry = self.of_key(PeerKey(host, peer.id))
+            entry = self._entries.get(cast("PeerKey", peer.key))
             if entry is None:
                 raise UnknownPeer(f"{peer.id} at {peer.where} is not connected")
             return entry
@@ -323,38 +290,38 @@ class Registry:
             )
         return entries[0]
 
-    def admit(
-        self, link: IPeerLink, hello: Greeting, now: float, *, confirmed: bool = False
-    ) -> Verdict:
-        """Decide on a link whose far end has said who it is.
-
-        ``confirmed`` says that a `Twin` has been found to be another node.
-        """
-        key = PeerKey(host_key(link), hello.id)
+    def admit(self, link: IPeerLink, greeting: Greeting, now: float) -> Verdict:
+        """Decide on a link whose far end has said who it is."""
+        key = key_of_greeting(greeting, host_key(link))
         known = self._entries.get(key)
-        incoming = link.direction is Direction.INCOMING
-        if hello.id == self.own_id and link.same_machine:
+        if greeting.id == self.own_id and link.same_machine:
             return Itself()
+
+        def seat() -> PeerEntry:
+            return self.seat(key, greeting.id, greeting.name, link, now)
+
         if known is None:
             if self._is_full():
                 return Full()
-            if hello.id == self.own_id and not confirmed:
-                return Twin()
-            return Admitted(self._seat(key, hello, link, now))
+            return Admitted(seat())
         if all(each.gone for each in known.links()):
             # It is back, and is not to wait until its last words are told.
-            return Replaced(self._seat(key, hello, link, now), known)
-        if incoming and (not confirmed or known.link.direction is link.direction):
+            return Replaced(
+                self.seat(key, greeting.id, greeting.name, link, now), known
+            )
+        if link.direction is Direction.INCOMING:
             return Duplicate(known)
-        if hello.id == self.own_id and not confirmed:
-            return Twin()
-        crosses = known.link.direction is not link.direction
-        if len(known.links()) > 1 or not crosses or known.name != hello.name:
+        crosses = known.second is None and known.link.direction is Direction.INCOMING
+        if not crosses or known.name != greeting.name:
             # A peer that says welcome to another dial of ours has given up the
             # link of the first: it would have said DUPLICATE otherwise.  And one
             # that bears another name has been started anew.
-            return Replaced(self._seat(key, hello, link, now), known)
-        return self._cross(known, link)
+            return Replaced(
+                self.seat(key, greeting.id, greeting.name, link, now), known
+            )
+        known.second = link
+        link.seat = known
+        return Crossed(known)
 
     def remove(self, link: IPeerLink) -> Departure:
         """Forget a link that has ended."""
@@ -362,9 +329,6 @@ class Registry:
         if entry is None:
             return Stranger()
         link.seat = None
-        if entry.draining is link:
-            entry.draining = None
-            return Drained(entry)
         if entry.second is not None:
             if entry.link is link:
                 entry.link = entry.second
@@ -375,47 +339,14 @@ class Registry:
             self._changed()
         return Left(entry)
 
-    def may_be_merged(self, entry: PeerEntry, pending: Iterable[str | None]) -> bool:
-        """Whether a peer that has ended its link may live on by another one.
-
-        Where both dialled at once the peer may know so before we do: it then
-        half-closes the losing link while its welcome on ours is still on its
-        way.  ``pending`` are the hosts of our dials that have not ended, None
-        for a host that is not known yet.
-        """
-        if self.own_id < entry.key.id:
-            # Its dial would be the survivor, and that is the link it ended.
-            return False
-        if self.own_id > entry.key.id and entry.link.direction is Direction.OUTGOING:
-            return False
-        return any(host is None or host == entry.key.host for host in pending)
-
-    def ranked(self, entry: PeerEntry) -> tuple[IPeerLink, IPeerLink]:
-        """The link that survives a merge, and the one that does not."""
-        assert entry.second is not None
-        pair = entry.link, entry.second
-        loser, survivor = sorted(pair, key=lambda link: self._rank(link, entry.key.id))
-        return survivor, loser
-
-    def merge(self, entry: PeerEntry) -> tuple[IPeerLink, IPeerLink]:
-        """Begin to drain one of two links; returns the survivor and the loser."""
-        entry.link, entry.draining = self.ranked(entry)
-        entry.second = None
-        return entry.link, entry.draining
-
-    def keep(self, entry: PeerEntry) -> tuple[IPeerLink, IPeerLink]:
-        """Use both links of a peer; returns the newer, to send on, and the older."""
-        assert entry.second is not None
-        entry.link, entry.second = entry.second, entry.link
-        return entry.link, entry.second
-
     def _is_full(self) -> bool:
         return len(self._entries) >= self.max_peers
 
-    def _seat(
-        self, key: PeerKey, hello: Greeting, link: IPeerLink, now: float
+    def seat(
+        self, key: PeerKey, id: str, name: str, link: IPeerLink, now: float
     ) -> PeerEntry:
-        entry = PeerEntry(key, hello.name, link, now, spoke_at=now)
+        """Have a link be that of a peer from now on."""
+        entry = PeerEntry(key, id, name, link, now, spoke_at=now)
         self._entries[key] = entry
         link.seat = entry
         self._changed()
@@ -424,18 +355,6 @@ class Registry:
     def _changed(self) -> None:
         """A peer has come or gone: what is kept for every message is outdated."""
         self._all = self._delivery = self._codecs = None
-
-    def _cross(self, entry: PeerEntry, new: IPeerLink) -> Crossed:
-        entry.second = new
-        new.seat = entry
-        return Crossed(entry)
-
-    def _rank(self, link: IPeerLink, peer_id: str) -> tuple[str, int, int]:
-        """Orders two links of one pair alike on both sides: by who dialled."""
-        ours = link.direction is Direction.OUTGOING
-        ip = ip_of(link.local_host if ours else link.remote_host)
-        version, number = (ip.version, int(ip)) if ip else (0, 0)
-        return (self.own_id if ours else peer_id, version, number)
 
 
 def host_key(link: IPeerLink) -> str:

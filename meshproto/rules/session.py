@@ -7,15 +7,12 @@ nothing here knows sockets, clocks or other links.  Inputs are what happened, a
 
 ::
 
-    GREETING ── Greeting ──> JUDGING ── Admitted ──> READY ──> DRAINING
-    (listener,            │  │  └──── Twin ─────> TWIN ── confirmed ──> JUDGING
-     or dialler that      │  └─ Duplicate, Full, Itself ──> ENDED
-     awaits an answer)    └ a refusal ends the dialler's link at once
+    GREETING ── Greeting ──> JUDGING ── Admitted ──> READY
+    (listener,               │  └─ Duplicate, Full, Itself ──> ENDED
+     or dialler that         └ a refusal ends the dialler's link at once
+     awaits an answer)
 
-Until `READY` no application hears of the peer.  A `TWIN` is a far end with our
-own ID on another host: it may be ourselves through a port forward, so it is
-answered, but not announced, until its listening address or its chat tells.  In
-`DRAINING` the last lines of the losing link of a pair are read.
+Until `READY` no application hears of the peer.
 """
 
 from __future__ import annotations
@@ -33,7 +30,6 @@ from meshproto.rules.registry import (
     Full,
     Itself,
     Replaced,
-    Twin,
     Verdict,
 )
 from meshproto.wire.messages import (
@@ -56,14 +52,12 @@ class State(Enum):
 
     GREETING = auto()
     JUDGING = auto()
-    TWIN = auto()
     READY = auto()
-    DRAINING = auto()
     ENDED = auto()
 
 
 # To ask an Enum for a member takes many times as long as to know it.
-GREETING, JUDGING, TWIN, READY, DRAINING, ENDED = State
+GREETING, JUDGING, READY, ENDED = State
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +69,9 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Introduce:
-    """Ask the owner for a verdict on the far end.
+    """Ask the owner for a verdict on the far end."""
 
-    ``confirmed``: the far end of a twin link is another node for sure.
-    """
-
-    hello: Greeting
-    confirmed: bool = False
+    greeting: Greeting
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +108,13 @@ Step = tuple[State, tuple[Effect, ...]]
 
 
 class Session:
-    """The state of one link.
+    """The state of one link."""
 
-    ``hello`` is what the far end said of itself, as long as that is not judged
-    for good; None before and after.
-    """
-
-    __slots__ = ("_welcomed", "direction", "hello", "state")
+    __slots__ = ("direction", "state")
 
     def __init__(self, direction: Direction) -> None:
-        self._welcomed = False
         self.direction = direction
         self.state = GREETING
-        self.hello: Greeting | None = None
 
     def receive(self, message: Message) -> tuple[Effect, ...]:
         """What to do about a message; nothing where it has no meaning."""
@@ -147,24 +131,11 @@ class Session:
         """
         if self.state is not JUDGING:
             return ()
-        if not isinstance(verdict, Twin):
-            self.hello = None
         listener = self.direction is Direction.INCOMING
-        # A twin has been welcomed before the verdict on it is final.
-        answer: tuple[Effect, ...] = ()
-        if listener and not self._welcomed:
-            answer = (Greet(),)
+        answer: tuple[Effect, ...] = (Greet(),) if listener else ()
         match verdict:
-            case Admitted() | Replaced():
+            case Admitted() | Replaced() | Crossed():
                 self.state = READY
-                return (*answer, Establish())
-            case Crossed():
-                # Which of the two links drains is for the owner to say.
-                self.state = READY
-                return (*answer, Establish())
-            case Twin():
-                self.state = TWIN
-                self._welcomed = True
                 return (*answer, Establish())
             case Itself():
                 return self._end(answer, CloseReason.OURSELVES)
@@ -175,24 +146,12 @@ class Session:
             case _:
                 assert_never(verdict)
 
-    def confirm(self) -> tuple[Effect, ...]:
-        """The far end of a twin link is another node: have it judged."""
-        if self.state is not TWIN or self.hello is None:
-            return ()
-        self.state = JUDGING
-        return (Introduce(self.hello, confirmed=True),)
-
-    def drain(self) -> None:
-        """Nothing more is sent here; what arrives is still heard."""
-        if self.state is READY:
-            self.state = DRAINING
-
     def end(self) -> None:
         """The link has ended: whatever still arrives means nothing."""
         self.state = ENDED
 
     def _refuse(self, refusal: Refusal) -> tuple[Effect, ...]:
-        if self.direction is Direction.INCOMING and not self._welcomed:
+        if self.direction is Direction.INCOMING:
             return (Send(refusal),)
         return ()
 
@@ -202,10 +161,9 @@ class Session:
         return (*effects, End(reason))
 
 
-def _greeted(session: Session, hello: Message) -> Step:
-    assert isinstance(hello, Greeting)
-    session.hello = hello
-    return JUDGING, (Introduce(hello),)
+def _greeted(session: Session, greeting: Message) -> Step:
+    assert isinstance(greeting, Greeting)
+    return JUDGING, (Introduce(greeting),)
 
 
 def _refused(session: Session, refusal: Message) -> Step:
@@ -227,27 +185,14 @@ def _pinged(session: Session, message: Message) -> Step:
     return session.state, _ANSWER_AND_NOTIFY
 
 
-def _twin_spoke(session: Session, message: Message) -> Step:
-    # Only another node chats: our own chat goes to announced peers alone.
-    confirmed = session.confirm()
-    return session.state, (*confirmed, *_NOTIFY)
-
-
 _Transition = Callable[[Session, Message], Step]
 
 _TABLE: dict[tuple[State, type[Message]], _Transition] = {
     (GREETING, Greeting): _greeted,
     (GREETING, Refusal): _refused,
-    (TWIN, Ping): _pinged,
-    (TWIN, RequestPeers): _heard,
-    (TWIN, PeerList): _heard,
-    (TWIN, Chats): _twin_spoke,
     (READY, Ping): _pinged,
     (READY, Pong): _heard,
     (READY, RequestPeers): _heard,
     (READY, PeerList): _heard,
     (READY, Chats): _heard,
-    (DRAINING, Pong): _heard,
-    (DRAINING, PeerList): _heard,
-    (DRAINING, Chats): _heard,
 }
