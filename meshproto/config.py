@@ -7,7 +7,8 @@ limits are explained one by one in ``docs/limits.md``.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from meshproto.errors import AddressError, ConfigError
 from meshproto.wire.address import (
@@ -24,6 +25,8 @@ KiB = 1024
 MiB = 1024 * KiB
 
 DEFAULT_PORT = 8001
+#: What a node can speak, the best first.
+PROTOCOLS = ("mesh/2", "mesh/1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,16 @@ class NodeConfig:
     #: ``host`` or ``host:port`` under which peers reach this node, where that
     #: differs from what it sees itself (port forwards, containers).
     advertise: str | None = None
+
+    #: What the node speaks, of ``mesh/2`` and ``mesh/1``: with each peer the first
+    #: that both do.
+    protocols: tuple[str, ...] = PROTOCOLS
+    #: Name of the mesh that the node belongs to; on ``mesh/2`` nodes of another one
+    #: are refused.
+    mesh: str = ""
+    #: What the node tells its peers of itself, for the application (``mesh/2``):
+    #: see `Peer.headers`.
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     #: Seats for peers.
     max_peers: int = 20
@@ -153,6 +166,7 @@ class NodeConfig:
                 "or peers are dropped before they are asked",
             )
         self._check_texts()
+        self._check_protocols()
 
     def bootstrap_targets(self) -> tuple[Target, ...]:
         """The bootstrap addresses, read; each once, in the order given."""
@@ -184,6 +198,15 @@ class NodeConfig:
             raise ConfigError(setting, f"{value!r} is not a number of {unit}")
         if not (value > 0 and math.isfinite(value)):
             raise ConfigError(setting, f"{value:g} is not {what}")
+
+    def _check_protocols(self) -> None:
+        protocols = self.protocols
+        if isinstance(protocols, str) or not protocols:
+            raise ConfigError("protocols", f"is a tuple of {' and '.join(PROTOCOLS)}")
+        for protocol in protocols:
+            if protocol not in PROTOCOLS:
+                known = " or ".join(PROTOCOLS)
+                raise ConfigError("protocols", f"{protocol!r} is not {known}")
 
     def _check_texts(self) -> None:
         for setting, check in (("id", check_id), ("name", check_name)):

@@ -19,7 +19,7 @@ from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.logger import LoggingFile
 from twisted.python import usage
 
-from meshproto.config import DEFAULT_PORT, NodeConfig
+from meshproto.config import DEFAULT_PORT, PROTOCOLS, NodeConfig
 from meshproto.errors import AddressError, ConfigError
 from meshproto.run.render import visible
 from meshproto.wire.address import EndpointTarget, parse_target
@@ -37,7 +37,7 @@ _SECONDS = (
     "connection-timeout",
     "peer-timeout",
 )
-_TEXTS = ("name", "id", "interface", "listen", "advertise")
+_TEXTS = ("name", "id", "interface", "listen", "advertise", "mesh")
 _SETTINGS = re.compile(
     "|".join(rf"\b{each.name}\b" for each in fields(NodeConfig) if "_" in each.name)
 )
@@ -124,6 +124,19 @@ class MeshOptions(usage.Options):
             None,
             "HOST or HOST:PORT at which peers reach this node, where that "
             "differs from what it sees itself",
+        ],
+        [
+            "protocol",
+            None,
+            None,
+            f"Speak only this, {' or '.join(PROTOCOLS)} (default: what a peer speaks)",
+        ],
+        [
+            "mesh",
+            None,
+            None,
+            "Name of the mesh to belong to; peers of another one are refused "
+            "(only by mesh/2)",
         ],
         [
             "max-peers",
@@ -232,6 +245,8 @@ class MeshOptions(usage.Options):
         for option in _TEXTS:
             if (text := self[option]) is not None:
                 given[_setting(option)] = text
+        if (protocol := self["protocol"]) is not None:
+            given["protocols"] = (protocol,)
         given["bootstrap"] = tuple(address for _, address in self.bootstrap)
         self.config = NodeConfig(**given)
 
@@ -263,7 +278,7 @@ class MeshOptions(usage.Options):
 
     def argument(self, setting: str) -> str:
         """What a user calls a setting of `NodeConfig`."""
-        return _option(setting)
+        return "--protocol" if setting == "protocols" else _option(setting)
 
     def getUsage(self, width: int | None = None) -> str:
         """The list of options, the examples, and the meaning of the exit status."""
