@@ -7,7 +7,8 @@ limits are explained one by one in ``docs/limits.md``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from meshproto.errors import AddressError, ConfigError
@@ -27,6 +28,35 @@ MiB = 1024 * KiB
 DEFAULT_PORT = 8001
 #: What a node can speak, the best first.
 PROTOCOLS = ("mesh/2", "mesh/1")
+#: Headers of a node, the characters of a key, and the bytes of all of them.
+MAX_HEADERS = 32
+MAX_HEADER_KEY = 64
+MAX_HEADER_BYTES = 2 * KiB
+_HEADER_KEY = re.compile(rf"[!-9;-~]{{1,{MAX_HEADER_KEY}}}\Z")
+
+
+class _Headers(Mapping[str, str]):
+    """A copy of a mapping that cannot be changed, and so can be hashed."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._pairs = tuple(headers.items())
+
+    def __getitem__(self, key: str) -> str:
+        return dict(self._pairs)[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key, _ in self._pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._pairs))
+
+    def __repr__(self) -> str:
+        return repr(dict(self._pairs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +90,13 @@ class NodeConfig:
     advertise: str | None = None
 
     #: What the node speaks, of ``mesh/2`` and ``mesh/1``: with each peer the first
-    #: that both do.
+    #: that both speak.
     protocols: tuple[str, ...] = PROTOCOLS
-    #: Name of the mesh that the node belongs to; on ``mesh/2`` nodes of another one
-    #: are refused.
+    #: Name of the mesh that the node belongs to, spelled like a name, or empty.  On
+    #: ``mesh/2`` nodes of another mesh are refused.
     mesh: str = ""
-    #: What the node tells its peers of itself, for the application (``mesh/2``):
-    #: see `Peer.headers`.
+    #: What the node tells its peers of itself, for the application (``mesh/2``).  The
+    #: mapping is copied, and the copy cannot be changed.
     headers: Mapping[str, str] = field(default_factory=dict)
 
     #: Seats for peers.
@@ -167,6 +197,9 @@ class NodeConfig:
             )
         self._check_texts()
         self._check_protocols()
+        self._check_mesh()
+        self._check_headers()
+        object.__setattr__(self, "headers", _Headers(self.headers))
 
     def bootstrap_targets(self) -> tuple[Target, ...]:
         """The bootstrap addresses, read; each once, in the order given."""
@@ -201,12 +234,49 @@ class NodeConfig:
 
     def _check_protocols(self) -> None:
         protocols = self.protocols
-        if isinstance(protocols, str) or not protocols:
-            raise ConfigError("protocols", f"is a tuple of {' and '.join(PROTOCOLS)}")
+        known = " or ".join(PROTOCOLS)
+        if not isinstance(protocols, tuple) or not protocols:
+            raise ConfigError("protocols", f"{protocols!r} is not a tuple of {known}")
         for protocol in protocols:
             if protocol not in PROTOCOLS:
-                known = " or ".join(PROTOCOLS)
                 raise ConfigError("protocols", f"{protocol!r} is not {known}")
+            if protocols.count(protocol) > 1:
+                raise ConfigError("protocols", f"{protocol} comes twice")
+
+    def _check_mesh(self) -> None:
+        mesh = self.mesh
+        if not isinstance(mesh, str):
+            raise ConfigError("mesh", f"{mesh!r} is not a text")
+        if mesh:
+            try:
+                check_name(mesh)
+            except ValueError as error:
+                raise ConfigError("mesh", f"{mesh!r}: {error}") from None
+
+    def _check_headers(self) -> None:
+        headers = self.headers
+        if not isinstance(headers, Mapping):
+            raise ConfigError("headers", f"{headers!r} is not a mapping of texts")
+        for key, value in headers.items():
+            if not isinstance(key, str) or not _HEADER_KEY.match(key):
+                raise ConfigError(
+                    "headers",
+                    f"{key!r}: a key is 1 to {MAX_HEADER_KEY} printable ASCII "
+                    "characters without space and colon",
+                )
+            if not isinstance(value, str) or not value.isprintable():
+                raise ConfigError(
+                    "headers", f"{key}: the value {value!r} is not printable text"
+                )
+        if len(headers) > MAX_HEADERS:
+            raise ConfigError(
+                "headers", f"{len(headers)} headers are more than {MAX_HEADERS}"
+            )
+        size = sum(len((key + value).encode()) for key, value in headers.items())
+        if size > MAX_HEADER_BYTES:
+            raise ConfigError(
+                "headers", f"{size} bytes in all are more than {MAX_HEADER_BYTES}"
+            )
 
     def _check_texts(self) -> None:
         for setting, check in (("id", check_id), ("name", check_name)):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import doctest
 import math
-from dataclasses import FrozenInstanceError, fields
+import pickle
+from copy import deepcopy
+from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -23,6 +25,9 @@ DEFAULTS: dict[str, object] = {
     "listen": None,
     "bootstrap": (),
     "advertise": None,
+    "protocols": ("mesh/2", "mesh/1"),
+    "mesh": "",
+    "headers": {},
     "max_peers": 20,
     "discovery_interval": 30.0,
     "maintenance_interval": 15.0,
@@ -243,6 +248,14 @@ class TextTests(ConfigTestCase):
         for name in ("", "x" * 65, " ann", "ann ", "a\nb", "\x1b[31m"):
             self.refuses("name", repr(name), name=name)
 
+    def test_mesh(self) -> None:
+        for mesh in ("", "x" * 64, "lab 3: hot", "\u8679"):
+            self.assertEqual(NodeConfig(mesh=mesh).mesh, mesh)
+        for mesh in ("x" * 65, " ", " lab", "lab ", "a\nb", "\x1b[31m", "\udcff"):
+            self.refuses("mesh", repr(mesh), mesh=mesh)
+        for other in (None, b"lab", 7):
+            self.refuses("mesh", f"{other!r} is not a text", mesh=other)
+
     def test_bootstrap(self) -> None:
         """Read in the order given, each address once in whatever spelling."""
         settings = NodeConfig(
@@ -278,6 +291,95 @@ class TextTests(ConfigTestCase):
     def test_listen_or_interface(self) -> None:
         self.assertEqual(NodeConfig(listen="tcp:8001").listen, "tcp:8001")
         self.refuses("listen", "interface", listen="tcp:8001", interface="::1")
+
+
+class ProtocolTests(ConfigTestCase):
+    """What a node speaks."""
+
+    def test_any_of_them_in_any_order(self) -> None:
+        for protocols in (
+            ("mesh/1",),
+            ("mesh/2",),
+            ("mesh/1", "mesh/2"),
+            ("mesh/2", "mesh/1"),
+        ):
+            self.assertEqual(NodeConfig(protocols=protocols).protocols, protocols)
+
+    def test_bad_ones(self) -> None:
+        for protocols in ((), "mesh/1", ["mesh/1"], None, {"mesh/1"}):
+            self.refuses("protocols", "is not a tuple of", protocols=protocols)
+        for unknown in ("mesh/3", "MESH/1", "", None, 1):
+            problem = f"{unknown!r} is not mesh/2 or mesh/1"
+            self.refuses("protocols", problem, protocols=("mesh/1", unknown))
+        twice = ("mesh/1", "mesh/2", "mesh/1")
+        self.refuses("protocols", "mesh/1 comes twice", protocols=twice)
+
+
+class HeaderTests(ConfigTestCase):
+    """What a node tells of itself for the application."""
+
+    def test_keys(self) -> None:
+        for key in ("a", "x" * 64, "!", "~", "Content-Type", "a/b=c"):
+            self.assertEqual(NodeConfig(headers={key: "v"}).headers, {key: "v"})
+        for other in (
+            "",
+            "x" * 65,
+            "a b",
+            "a:b",
+            "a\n",
+            "\n",
+            "caf\xe9",
+            "\x7f",
+            7,
+            None,
+        ):
+            problem = f"{other!r}: a key is 1 to 64 printable ASCII"
+            self.refuses("headers", problem, headers={other: "v"})
+
+    def test_values(self) -> None:
+        for value in ("", " ", "a: b", "x" * 1000, "\u8679 \U0001f600"):
+            self.assertEqual(NodeConfig(headers={"k": value}).headers, {"k": value})
+        for other in ("a\nb", "\t", "\x1b[31m", "\u2028", "\udcff", b"v", None, 7):
+            problem = f"k: the value {other!r} is not printable text"
+            self.refuses("headers", problem, headers={"k": other})
+
+    def test_how_many(self) -> None:
+        headers = {f"key-{number}": "" for number in range(32)}
+        self.assertEqual(NodeConfig(headers=headers).headers, headers)
+        headers["more"] = ""
+        self.refuses("headers", "33 headers are more than 32", headers=headers)
+
+    def test_how_many_bytes(self) -> None:
+        """Of keys and values, in UTF-8."""
+        most = {"a": "\xe9" * 1023, "b": ""}
+        self.assertEqual(NodeConfig(headers=most).headers, most)
+        for more in ({"a": "\xe9" * 1023, "bb": ""}, {"a": "\xe9" * 1023, "b": "b"}):
+            problem = "2049 bytes in all are more than 2048"
+            self.refuses("headers", problem, headers=more)
+
+    def test_no_mapping(self) -> None:
+        for headers in (None, "a", [("a", "b")], ()):
+            self.refuses("headers", "is not a mapping of texts", headers=headers)
+
+    def test_the_settings_have_a_copy_that_nobody_changes(self) -> None:
+        given = {"role": "cook"}
+        settings = NodeConfig(headers=given)
+        given["role"] = "guest"
+        given["more"] = "x"
+        self.assertEqual(dict(settings.headers), {"role": "cook"})
+        self.assertEqual(repr(settings.headers), "{'role': 'cook'}")
+        with self.assertRaises(TypeError):
+            settings.headers["role"] = "guest"  # type: ignore[index]
+        self.assertRaises(KeyError, settings.headers.__getitem__, "more")
+
+    def test_settings_are_compared_hashed_and_copied(self) -> None:
+        one = NodeConfig(headers={"a": "1", "b": "2"})
+        other = NodeConfig(headers={"b": "2", "a": "1"})
+        self.assertEqual((one, hash(one)), (other, hash(other)))
+        self.assertNotEqual(one, NodeConfig(headers={"a": "1"}))
+        for again in (deepcopy(one), pickle.loads(pickle.dumps(one)), replace(one)):
+            self.assertEqual(again, one)
+        self.assertEqual(replace(one, port=1).headers, {"a": "1", "b": "2"})
 
 
 class AdvertiseTests(ConfigTestCase):

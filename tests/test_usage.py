@@ -53,6 +53,13 @@ BAD: tuple[tuple[Sequence[str], Sequence[str]], ...] = (
     (["--interface", "1.2.3"], ["--interface", "'1.2.3'"]),
     (["--advertise", "a:b"], ["--advertise", "'a:b'"]),
     (["--advertise", "http://x/"], ["--advertise", "'http://x/'"]),
+    (["--protocol", "x"], ["--protocol: 'x' is not mesh/2 or mesh/1"]),
+    (["--protocol", ""], ["--protocol: '' is not mesh/2 or mesh/1"]),
+    (["--protocol", "mesh/2,mesh/1"], ["--protocol: 'mesh/2,mesh/1'"]),
+    (["--protocol"], ["--protocol", "argument"]),
+    (["--mesh", " lab"], ["--mesh: ' lab'"]),
+    (["--mesh", "x" * 65], ["--mesh", "64"]),
+    (["--mesh", "two\nlines"], ["--mesh", "two\\nlines"]),
     (["--bootstrap", "localhost"], ["--bootstrap", "'localhost'", "port"]),
     (["--bootstrap", "localhost:0"], ["--bootstrap", "'localhost:0'"]),
     (["--bootstrap", "localhost:99999"], ["--bootstrap", "99999"]),
@@ -156,6 +163,7 @@ class GoodArgumentTests(SynchronousTestCase):
     ALL = (
         *("--name", "alice", "--id", "a1", "--interface", "127.0.0.1"),
         *("--advertise", "example.org:9001", "--max-peers", "7"),
+        *("--protocol", "mesh/1", "--mesh", "lab 3"),
         *("--discovery-interval", "1.5", "--maintenance-interval", "2"),
         *("--connection-timeout", ".5", "--peer-timeout", "1e1"),
         *("--bootstrap", "localhost:8000", "-b", "[::1]:8000"),
@@ -173,6 +181,8 @@ class GoodArgumentTests(SynchronousTestCase):
             "id": "a1",
             "interface": "127.0.0.1",
             "advertise": "example.org:9001",
+            "protocols": ("mesh/1",),
+            "mesh": "lab 3",
             "max_peers": 7,
             "discovery_interval": 1.5,
             "maintenance_interval": 2.0,
@@ -192,6 +202,13 @@ class GoodArgumentTests(SynchronousTestCase):
         """Each option is one setting."""
         config = self.parse(MeshOptions(), "-p", "8001", *self.ALL)
         self.assertEqual(config, self.expected())
+
+    def test_protocol(self) -> None:
+        """A node is held to one; without the option it speaks all."""
+        for protocol in ("mesh/1", "mesh/2"):
+            config = self.parse(MeshOptions(), "--protocol", protocol)
+            self.assertEqual(config.protocols, (protocol,))
+        self.assertEqual(self.parse(MeshOptions()).protocols, ("mesh/2", "mesh/1"))
 
     def test_any_order(self) -> None:
         """Options before, between and after the positional arguments."""
