@@ -32,9 +32,6 @@ from meshproto.rules.registry import (
     Duplicate,
     Full,
     Itself,
-    PeerEntry,
-    PeerKey,
-    Twin,
     Verdict,
 )
 from meshproto.wire.address import PeerAddress
@@ -49,7 +46,7 @@ from meshproto.wire.messages import (
     Refusal,
     RequestPeers,
 )
-from tests.fakes import FakeHost, Wire
+from tests.fakes import FakeHost, Wire, entry_of
 
 #: Between two pieces.  No UTF-8 has these bytes, so no text is out of reach.
 CUT: Final = b"\xff\xfe"
@@ -63,14 +60,13 @@ VERDICTS: Final = (
     "duplicate",
     "full",
     "itself",
-    "twin",
     "crossed",
     "gone",
 )
 #: What the owner does when it hears a message, or at the handshake's end.
-REACTIONS: Final = ("none", "pause", "blink", "hold", "drain", "close", "abort")
+REACTIONS: Final = ("none", "pause", "blink", "close", "abort")
 #: What becomes of the connection after the last piece.
-ENDINGS: Final = ("open", "half-close", "half-close, kept", "reset")
+ENDINGS: Final = ("open", "half-close", "reset")
 
 #: Seconds until every deadline of a link has passed.
 _LONG: Final = 60.0
@@ -117,17 +113,14 @@ class Owner(FakeHost):
 
     def __init__(self, clock: Clock, scene: Scene) -> None:
         super().__init__(clock, limits=scene.limits)
-        self.keeps_half_closed = scene.ending == "half-close, kept"
         self.is_ready = self.is_over = False
         self._scene = scene
         self._occasions = 0
         self._paused: dict[IPeerLink, None] = {}
 
-    def greeting_received(
-        self, link: IPeerLink, hello: Greeting, confirmed: bool
-    ) -> Verdict:
-        super().greeting_received(link, hello, confirmed)
-        entry = PeerEntry(PeerKey(link.remote_host, hello.id), hello.name, link, 0.0)
+    def greeting_received(self, link: IPeerLink, greeting: Greeting) -> Verdict:
+        super().greeting_received(link, greeting)
+        entry = entry_of(link, greeting)
         match self._scene.verdict:
             case "duplicate":
                 return Duplicate(entry)
@@ -135,8 +128,6 @@ class Owner(FakeHost):
                 return Full()
             case "itself":
                 return Itself()
-            case "twin" if not confirmed:
-                return Twin()
             case "crossed":
                 return Crossed(entry)
             case "gone":
@@ -186,11 +177,6 @@ class Owner(FakeHost):
             case "blink":
                 link.pause(self)
                 link.resume(self)
-            case "hold":
-                self._paused[link] = None
-                link.hold(self)
-            case "drain":
-                link.drain()
             case "close":
                 link.close(CloseReason.STOPPED)
             case "abort":
@@ -217,7 +203,7 @@ def play(scene: Scene, pieces: Iterable[bytes]) -> Outcome:
     _settle(clock)
     memory.weigh()
     match scene.ending:
-        case "half-close" | "half-close, kept":
+        case "half-close":
             wire.hang_up()
         case "reset":
             wire.reset()
@@ -338,10 +324,9 @@ def expected(scene: Scene, stream: bytes) -> tuple[list[object], bytes]:
     # A CR may be the beginning of a CRLF, which is no part of the line.
     if len(unfinished.removesuffix(b"\r")) > limit:
         return [*told, CloseReason.LINE_TOO_LONG], answers
-    if scene.ending.startswith("half-close"):
-        if not (told and scene.ending == "half-close, kept"):
-            return [*told, CloseReason.CLOSED_BY_PEER], answers
-    elif not told and scene.ending == "open":
+    if scene.ending == "half-close":
+        return [*told, CloseReason.CLOSED_BY_PEER], answers
+    if not told and scene.ending == "open":
         return [*told, CloseReason.HANDSHAKE_TIMEOUT], answers
     return [*told, CloseReason.CONNECTION_LOST], answers
 

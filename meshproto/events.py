@@ -8,7 +8,7 @@ Those below `DebugEvent` are wire chatter, for whoever debugs a mesh.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -39,7 +39,6 @@ class CloseReason(Enum):
     TOO_MANY_LINKS = "too many connections from its address"
     REFUSED = "refused"
     TURNED_AWAY = "refused by peer"
-    MERGED = "merged with a second connection"
     OURSELVES = "our own address"
     STOPPED = "node stopped"
 
@@ -55,13 +54,13 @@ class Throttled(Enum):
 class Peer:
     """A connected peer, as it was when this snapshot was made.
 
-    ``key`` tells one peer from another: equal for snapshots of one, hashable, and
-    else opaque.  ``host`` is the IP address at which we see it; ``address`` is where it
-    listens, None as long as nothing tells.  ``connected_at`` and
-    ``last_heard`` are seconds of the node's clock.
+    ``host`` is the IP address at which we see it; ``address`` is where it listens,
+    None as long as nothing tells.  ``connected_at`` and ``last_heard`` are seconds
+    of the node's clock.  ``key`` tells one peer from another: it is equal in all
+    snapshots of one peer, hashable, and otherwise opaque.  Nobody is found by a peer
+    without a key.
     """
 
-    key: Hashable
     id: str
     name: str
     host: str
@@ -69,6 +68,7 @@ class Peer:
     direction: Direction
     connected_at: float
     last_heard: float
+    key: Hashable = field(default=None, repr=False)
 
     @property
     def where(self) -> str:

@@ -14,8 +14,6 @@ from meshproto.events import (
 from tests.fakes import Bench, Wire
 
 BOB = "192.0.2.2:8002"
-#: How long we wait before one of two links is given up: by the ID of the peer.
-GRACE = {"peer-8002": 0.25, "peer-8000": 0.75}
 
 
 class BenchCase(SynchronousTestCase):

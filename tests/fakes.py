@@ -54,8 +54,9 @@ from meshproto.interfaces import IMesh, INetwork
 from meshproto.link.interfaces import IPeerHost, LinkLimits
 from meshproto.link.protocol import MeshProtocol
 from meshproto.mesh.node import MeshNode
+from meshproto.rules.identity import PeerKey, key_of_greeting
 from meshproto.rules.interfaces import IPeerLink
-from meshproto.rules.registry import Admitted, PeerEntry, PeerKey, Verdict
+from meshproto.rules.registry import Admitted, PeerEntry, Verdict, host_key
 from meshproto.rules.turns import Turns
 from meshproto.wire.address import PeerAddress, Target, parse_target
 from meshproto.wire.mesh1 import Mesh1
@@ -195,6 +196,17 @@ class FakeMesh:
         return tuple(self.book)
 
 
+def peer_key(host: str = "192.0.2.2", id: str = "bob") -> PeerKey:
+    """The key of a peer that speaks ``mesh/1``."""
+    return key_of_greeting(Greeting(id, id), host)
+
+
+def entry_of(link: IPeerLink, greeting: Greeting, now: float = 0.0) -> PeerEntry:
+    """A seat that no registry has given."""
+    key = key_of_greeting(greeting, host_key(link))
+    return PeerEntry(key, greeting.id, greeting.name, link, now)
+
+
 @implementer(IPeerLink)
 class FakeLink:
     """A link without a connection, which remembers what was asked of it.
@@ -231,10 +243,7 @@ class FakeLink:
         self.sent: list[Message] = []
         self.urgent: list[Message] = []
         self.lines: list[bytes] = []
-        self.holds: set[object] = set()
         self.pauses: set[object] = set()
-        self.confirmed = False
-        self.draining = False
         self.closed: CloseReason | None = None
         self.aborted: CloseReason | None = None
 
@@ -250,7 +259,7 @@ class FakeLink:
 
     @property
     def reading(self) -> bool:
-        return not (self.pauses or self.holds or self.over)
+        return not (self.pauses or self.over)
 
     def send(self, *messages: Message) -> None:
         for message in messages:
@@ -270,25 +279,12 @@ class FakeLink:
     def queued(self) -> int:
         return self.waiting
 
-    def hold(self, reason: object) -> None:
-        if not self.over:
-            self.holds.add(reason)
-
     def pause(self, reason: object) -> None:
         if not self.over:
             self.pauses.add(reason)
 
     def resume(self, reason: object) -> None:
-        self.holds.discard(reason)
         self.pauses.discard(reason)
-
-    def confirm(self) -> None:
-        if not self.over:
-            self.confirmed = True
-
-    def drain(self) -> None:
-        if not self.over:
-            self.draining = True
 
     def close(self, reason: CloseReason) -> None:
         if not self.over:
@@ -304,8 +300,7 @@ class FakeHost:
     """An owner of links that writes down what it is told.
 
     ``told`` holds a name and the values of each call, in order.  ``verdict``
-    answers every `greeting_received`, ``keeps_half_closed`` every
-    `far_end_finished`.
+    answers every `greeting_received`.
     """
 
     def __init__(
@@ -320,13 +315,11 @@ class FakeHost:
         self.limits = limits or LinkLimits()
         self.own_hosts = set(own_hosts)
         self.verdict: Callable[[IPeerLink, Greeting], Verdict] = self.admit
-        self.keeps_half_closed = False
         self.told: list[tuple[object, ...]] = []
 
-    def admit(self, link: IPeerLink, hello: Greeting) -> Verdict:
+    def admit(self, link: IPeerLink, greeting: Greeting) -> Verdict:
         """The verdict on a welcome newcomer."""
-        key = PeerKey(link.remote_host, hello.id)
-        return Admitted(PeerEntry(key, hello.name, link, self.clock.seconds()))
+        return Admitted(entry_of(link, greeting, self.clock.seconds()))
 
     # IPeerHost
 
@@ -342,11 +335,9 @@ class FakeHost:
     def link_opened(self, link: IPeerLink) -> None:
         self.told.append(("opened",))
 
-    def greeting_received(
-        self, link: IPeerLink, hello: Greeting, confirmed: bool
-    ) -> Verdict:
-        self.told.append(("hello", hello, confirmed))
-        return self.verdict(link, hello)
+    def greeting_received(self, link: IPeerLink, greeting: Greeting) -> Verdict:
+        self.told.append(("hello", greeting))
+        return self.verdict(link, greeting)
 
     def link_ready(self, link: IPeerLink) -> None:
         self.told.append(("ready",))
@@ -360,10 +351,6 @@ class FakeHost:
 
     def turned_away(self, link: IPeerLink, refusal: Refusal) -> None:
         self.told.append(("turned away", refusal))
-
-    def far_end_finished(self, link: IPeerLink) -> bool:
-        self.told.append(("finished",))
-        return self.keeps_half_closed
 
     def link_ended(self, link: IPeerLink, reason: CloseReason, detail: str) -> None:
         self.told.append(("ended", reason, detail))
@@ -857,7 +844,7 @@ class Original:
         for wire in tuple(self._wires):
             for line in wire.heard().decode().splitlines():
                 self._read_line(wire, line)
-            if wire.closed or wire.transport.half_closed:
+            if wire.closed:
                 wire.hang_up()
                 self._wires.remove(wire)
                 self.current = None

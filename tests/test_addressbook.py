@@ -25,15 +25,20 @@ from meshproto.rules.addressbook import (
     believable,
     disclosed,
 )
-from meshproto.rules.registry import OWN_HOST, PeerKey
+from meshproto.rules.identity import PeerKey
+from meshproto.rules.registry import OWN_HOST
 from meshproto.wire.address import EndpointTarget, PeerAddress, Target, is_loopback
+from tests.fakes import peer_key
 from tests.test_address import ADDRESSES
 
 BOB_HOST = "192.0.2.2"
-BOB = PeerKey(BOB_HOST, "bob")
-EVE = PeerKey("192.0.2.3", "eve")
+BOB = peer_key(BOB_HOST, "bob")
+EVE = peer_key("192.0.2.3", "eve")
 #: A peer on this machine.
-NEIGHBOUR = PeerKey(OWN_HOST, "neighbour")
+NEIGHBOUR = peer_key(OWN_HOST, "neighbour")
+BY_IPV6 = peer_key("2001:db8::2", "bob")
+#: Where they are seen; anybody else is at `BOB_HOST`.
+SEEN_AT = {EVE: "192.0.2.3", NEIGHBOUR: "127.0.0.1", BY_IPV6: "2001:db8::2"}
 OWN_HOSTS = {"192.0.2.1", "2001:db8::1"}
 
 
@@ -82,7 +87,7 @@ class BookTestCase(SynchronousTestCase):
         )
 
     def learn(self, *texts: str, source: PeerKey = BOB, now: float = 0.0) -> Learned:
-        host = "127.0.0.1" if source.host == OWN_HOST else source.host
+        host = SEEN_AT.get(source, BOB_HOST)
         return self.book.learn(map(address, texts), source, host, now)
 
     def fail_dials(
@@ -189,8 +194,7 @@ class LearnTests(BookTestCase):
             self.assertEqual(self.targets(), [PeerAddress(BOB_HOST, 8003)])
 
     def test_a_loopback_name_told_by_a_peer_at_an_ipv6_address(self) -> None:
-        peer = PeerKey("2001:db8::2", "bob")
-        self.assertEqual(self.learn("localhost:8003", source=peer), Learned(1, 0))
+        self.assertEqual(self.learn("localhost:8003", source=BY_IPV6), Learned(1, 0))
         self.assertEqual(self.targets(), [address("[2001:db8::2]:8003")])
 
     def test_a_loopback_name_told_on_this_machine_stays(self) -> None:
@@ -275,8 +279,8 @@ class BoundTests(BookTestCase):
         """1000 in all, 64 on the word of one peer, 10 failures."""
         book = AddressBook(is_own_host, self.dice)
         for number in range(16):
-            source = PeerKey(f"192.0.2.{number + 10}", "p")
-            answer = book.learn(several(65, source.host), source, source.host, 0.0)
+            host = f"192.0.2.{number + 10}"
+            answer = book.learn(several(65, host), peer_key(host, "p"), host, 0.0)
             expected = Learned(64, 1) if number < 15 else Learned(40, 25)
             self.assertEqual(answer, expected)
         self.assertEqual(len(book), 1000)
@@ -296,7 +300,7 @@ class BoundTests(BookTestCase):
     def test_two_peers_of_one_host_are_two_sources(self) -> None:
         self.book = self.make(limit_per_peer=1)
         for id in ("bob", "bobby"):
-            peer = PeerKey(BOB_HOST, id)
+            peer = peer_key(BOB_HOST, id)
             self.assertEqual(self.learn(f"{id}.example:1024", source=peer).new, 1)
             self.assertEqual(self.learn(f"x{id}.example:1024", source=peer).new, 0)
 
@@ -1002,7 +1006,7 @@ class BookMachine(RuleBasedStateMachine):
 
     @rule(gossip=st.lists(GOSSIP, max_size=8), source=PEERS)
     def learn(self, gossip: list[PeerAddress], source: PeerKey) -> None:
-        host = "127.0.0.1" if source is NEIGHBOUR else source.host
+        host = SEEN_AT.get(source, BOB_HOST)
         before = self.entries()
         learned = self.book.learn(gossip, source, host, self.now)
         after = self.entries()

@@ -434,12 +434,6 @@ class PendingTests(BenchCase):
         bench.settle()
         self.assertFalse(any(wire.closed for wire in wires))
 
-    def test_a_twin_that_is_not_yet_known_for_one_is_unfinished(self) -> None:
-        bench = self.bench()
-        wires = [bench.guest("peer-8001:twin", port=50000 + n) for n in range(9)]
-        bench.settle()
-        self.assertEqual([wire.closed for wire in wires], [False] * 8 + [True])
-
 
 class OurselvesTests(BenchCase):
     def test_a_dial_of_our_own_address_is_not_made(self) -> None:
@@ -467,20 +461,6 @@ class OurselvesTests(BenchCase):
         self.assertPart(bench, accepted)
         self.assertEqual(bench.node.peers(), ())
 
-    def tried_again(self, bench: Bench, target: str) -> None:
-        """Nobody was announced, and the address is dialled like one that failed."""
-        self.assertEqual(bench.of(PeerConnected), [])
-        self.assertEqual(bench.node.peers(), ())
-        [failed] = bench.of(BootstrapFailed)
-        self.assertEqual((str(failed.target), failed.attempt), (target, 1))
-        self.assertEqual(failed.reason, "that is this node itself")
-        self.assertEqual(self.targets(bench), [target])
-        bench.clock.advance(failed.retry_in)
-        self.assertEqual(self.targets(bench), [target, target])
-        bench.dialled(target).succeed(there="203.0.113.1").say("bob:bob")
-        [peer] = bench.node.peers()
-        self.assertEqual(peer.id, "bob")
-
     def ferry(self, bench: Bench, one: Wire, other: Wire) -> None:
         """Carry what each says to the other, and each one's end."""
         for _ in range(20):
@@ -495,21 +475,31 @@ class OurselvesTests(BenchCase):
                     there.hang_up()
             bench.settle()
 
-    def test_through_a_port_forward_of_another_host(self) -> None:
-        bench = self.bench(bootstrap=("203.0.113.1:9001",))
+    def test_through_a_port_forward_it_is_somebody_else(self) -> None:
+        """No ID tells a node that a far end on another host is itself."""
+        bench = self.bench()
+        connecting = bench.node.connect("203.0.113.1:9001")
         dialled = bench.dialled("203.0.113.1:9001").succeed(there="203.0.113.1")
         accepted = bench.caller("203.0.113.1", 40001)
         self.ferry(bench, dialled, accepted)
-        self.assertTrue(dialled.closed and accepted.closed)
-        self.tried_again(bench, "203.0.113.1:9001")
+        self.assertEqual(self.successResultOf(connecting).id, "peer-8001")
+        self.assertEqual(self.ids(bench), ["peer-8001"])
+        self.assertEqual(len(bench.of(PeerConnected)), 1)
+        bench.node.broadcast("hello")
+        bench.settle()
+        self.ferry(bench, dialled, accepted)
+        self.assertEqual(self.chats(bench), ["hello"])
 
     def test_through_a_port_forward_that_keeps_our_address(self) -> None:
-        bench = self.bench(bootstrap=("203.0.113.1:9001",))
+        """The end that is dialled knows, and closes."""
+        bench = self.bench()
+        bench.node.connect("203.0.113.1:9001")
         dialled = bench.dialled("203.0.113.1:9001").succeed(there="203.0.113.1")
         accepted = bench.caller("192.0.2.1", 40001)
         self.ferry(bench, dialled, accepted)
         self.assertTrue(dialled.closed and accepted.closed)
-        self.tried_again(bench, "203.0.113.1:9001")
+        self.assertEqual(bench.node.peers(), ())
+        self.assertEqual(self.reasons(bench), [CloseReason.CLOSED_BY_PEER])
 
     def test_our_advertised_address_is_ours(self) -> None:
         bench = self.bench(advertise="203.0.113.1:9001")
@@ -517,91 +507,47 @@ class OurselvesTests(BenchCase):
         self.assertEqual(self.targets(bench), [])
 
 
-class TwinTests(BenchCase):
+class SameIdTests(BenchCase):
     """Two hosts that run ``peer-8001`` are two peers."""
 
-    def test_dialled_by_its_twin(self) -> None:
+    def test_dialled_by_it(self) -> None:
         bench = self.bench()
         wire = bench.caller()
-        wire.say("peer-8001:twin")
+        wire.say("peer-8001:dora")
         self.assertEqual(wire.heard(), b"peer-8001:alice\n")
-        self.assertEqual(bench.of(PeerConnected), [])
-        wire.say("REQUEST_PEERS", "PEERS:192.0.2.2:8001")
-        self.assertEqual(wire.heard(), b"PEERS:192.0.2.1:8001\n")
         [event] = bench.of(PeerConnected)
-        self.assertEqual((event.peer.id, event.peer.name), ("peer-8001", "twin"))
+        self.assertEqual((event.peer.id, event.peer.name), ("peer-8001", "dora"))
         self.assertEqual(event.peer.where, "192.0.2.2:8001")
         bench.node.broadcast("hello")
         wire.say("hi")
         self.assertEqual(wire.heard(), b"hello\n")
         self.assertEqual(self.chats(bench), ["hi"])
 
-    def test_dials_its_twin(self) -> None:
+    def test_dialling_it(self) -> None:
         bench = self.bench()
         connecting = bench.node.connect("192.0.2.2:8001")
         wire = bench.dialled("192.0.2.2:8001").succeed()
         wire.heard()
-        wire.say("peer-8001:twin")
-        self.assertTrue(
-            wire.heard().startswith(b"REQUEST_PEERS\nPEERS:192.0.2.1:8001\n")
-        )
-        self.assertNoResult(connecting)
+        wire.say("peer-8001:dora")
+        self.assertEqual(self.successResultOf(connecting).name, "dora")
+        self.assertEqual(wire.heard(), b"REQUEST_PEERS\nPEERS:192.0.2.1:8001\n")
         wire.say("PEERS:192.0.2.2:8001,192.0.2.3:8003")
-        self.assertEqual(self.successResultOf(connecting).name, "twin")
         self.assertEqual(len(bench.of(PeerConnected)), 1)
         self.assertIn("192.0.2.3:8003", self.targets(bench))
 
-    def test_a_twin_that_is_known_is_a_peer_like_any_other(self) -> None:
-        """Its end is not taken for a merge with a link whose far end is unknown."""
-        bench = self.bench()
-        wire = bench.caller()
-        wire.say("peer-8001:twin", "hi")
-        self.assertEqual(self.ids(bench), ["peer-8001"])
-        wire.hang_up()
-        self.assertEqual(self.reasons(bench), [CloseReason.CLOSED_BY_PEER])
-
-    def test_a_twin_without_a_listening_address_is_known_at_the_deadline(self) -> None:
-        bench = self.bench()
-        bench.caller().say("peer-8001:twin")
-        bench.clock.advance(9.999)
-        self.assertEqual(bench.of(PeerConnected), [])
-        bench.clock.advance(0.001)
-        self.assertEqual(self.ids(bench), ["peer-8001"])
-
-    def test_a_twin_takes_a_seat_like_anybody_else(self) -> None:
+    def test_it_takes_a_seat_like_anybody_else(self) -> None:
         bench = self.bench(max_peers=1)
-        twin = bench.guest("peer-8001:twin")
-        bench.guest("peer-8003:carol", "192.0.2.3")
-        twin.say("PEERS:192.0.2.2:8001")
-        self.assertEqual(self.ids(bench), ["peer-8003"])
-        self.assertPart(bench, twin)
+        bench.guest("peer-8001:dora")
+        late = bench.caller("192.0.2.3")
+        late.say("peer-8001:erin")
+        self.assertEqual(late.heard(), b"MAX_PEERS\n")
+        self.assertEqual(self.ids(bench), ["peer-8001"])
 
-    def test_a_twin_that_is_connected_is_a_duplicate_or_else_it_is_probed(self) -> None:
+    def test_one_that_is_connected_is_a_duplicate_and_its_link_is_probed(self) -> None:
         bench = self.bench()
-        first = bench.guest("peer-8001:twin")
-        first.say("PEERS:192.0.2.2:8001")
-        first.heard()
-        again = bench.guest("peer-8001:twin", port=50003)
-        again.say("PEERS:192.0.2.2:8001")
-        bench.settle()
+        first = bench.guest("peer-8001:dora")
+        again = bench.caller(port=50003)
+        again.say("peer-8001:dora")
+        self.assertEqual(again.heard(), b"DUPLICATE\n")
+        self.assertEqual(first.heard(), b"PING\n")
         self.assertEqual(len(bench.node.peers()), 1)
-
-    def test_both_dial_at_once(self) -> None:
-        # The link dialled by the greater address survives: 192.0.2.2's.
-        bench = self.bench()
-        connecting = bench.node.connect("192.0.2.2:8001")
-        ours = bench.dialled("192.0.2.2:8001").succeed()
-        theirs = bench.guest("peer-8001:twin")
-        ours.say("peer-8001:twin")
-        theirs.say("REQUEST_PEERS", "PEERS:192.0.2.2:8001")
-        ours.say("PEERS:192.0.2.2:8001")
-        self.successResultOf(connecting)
-        self.assertEqual(len(bench.of(PeerConnected)), 1)
-        self.assertTrue(ours.transport.half_closed)
-        ours.hang_up()
-        self.assertPart(bench, ours)
-        self.assertFalse(theirs.closed)
-        theirs.heard()
-        bench.node.broadcast("hello")
-        self.assertEqual(theirs.heard(), b"hello\n")
-        self.assertEqual(self.reasons(bench), [])

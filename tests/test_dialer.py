@@ -37,11 +37,10 @@ from meshproto.mesh.dialer import (
 )
 from meshproto.rules.addressbook import AddressBook, Retry
 from meshproto.rules.interfaces import IPeerLink
-from meshproto.rules.registry import PeerKey
 from meshproto.wire.address import PeerAddress, Target
-from tests.fakes import Dice, FakeLink
+from tests.fakes import Dice, FakeLink, peer_key
 
-KEY = PeerKey("192.0.2.2", "bob")
+KEY = peer_key("192.0.2.2", "bob")
 
 
 def target(number: int) -> PeerAddress:
@@ -107,7 +106,7 @@ class DialerCase(SynchronousTestCase):
 
     def tell(self, *numbers: int) -> None:
         """A peer tells addresses."""
-        source = PeerKey("192.0.2.9", "carol")
+        source = peer_key("192.0.2.9", "carol")
         addresses = [target(number) for number in numbers]
         self.book.learn(addresses, source, "192.0.2.9", self.clock.seconds())
 

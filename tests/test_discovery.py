@@ -52,7 +52,6 @@ class DiscoveryCase(SynchronousTestCase):
             interval=30.0,
             advertised=self.advertised,
             dial=self.dial,
-            on_asked=lambda entry: None,
         )
         self.discovery.listening(8001, None)
 
@@ -174,18 +173,10 @@ class TellTests(DiscoveryCase):
     def test_the_askers_is_missing_on_all_of_its_links(self) -> None:
         link = self.peer("bob", where="192.0.2.2:8002")
         second = FakeLink(Direction.OUTGOING, target=address("192.0.2.2:8002"))
-        for end in ("second", "draining", "kept"):
-            entry = self.entry(link)
-            match end:
-                case "second":
-                    self.registry.admit(second, Greeting("bob", "bob"), 0.0)
-                case "draining":
-                    self.registry.merge(entry)
-                case "kept":
-                    entry.second, entry.draining = entry.draining, None
-                    self.registry.keep(entry)
-            for each in (link, second):
-                self.assertEqual(self.told(each), ["192.0.2.1:8001"], end)
+        self.registry.admit(second, Greeting("bob", "bob"), 0.0)
+        self.assertIs(self.entry(link).second, second)
+        for each in (link, second):
+            self.assertEqual(self.told(each), ["192.0.2.1:8001"])
 
     def test_a_loopback_address_goes_to_no_other_host(self) -> None:
         self.peer("peer-8003", "127.0.0.1", where="127.0.0.1:8003")
@@ -270,8 +261,6 @@ class AdvertisedTests(DiscoveryCase):
 
     def test_it_is_ours(self) -> None:
         self.assertTrue(self.book.is_own(address("mesh.example:9001")))
-        told = PeerList(addresses("mesh.example:9001"))
-        self.assertTrue(self.discovery.is_ourselves(told))
 
 
 class AdvertisedHostTests(DiscoveryCase):
@@ -373,17 +362,6 @@ class HeardTests(DiscoveryCase):
             near.sent, [PeerList(addresses("127.0.0.1:8001", "127.0.0.1:9002"))]
         )
         self.assertEqual(link.sent, [])
-
-    def test_who_is_ourselves(self) -> None:
-        for texts, ourselves in (
-            (("192.0.2.1:8001",), True),
-            (("localhost:8001",), True),
-            (("192.0.2.2:8001",), False),
-            (("192.0.2.2:8001", "192.0.2.1:8001"), False),
-            ((), False),
-        ):
-            told = PeerList(addresses(*texts))
-            self.assertIs(self.discovery.is_ourselves(told), ourselves, texts)
 
 
 def _list(message: Message) -> tuple[PeerAddress, ...]:

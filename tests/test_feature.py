@@ -47,10 +47,10 @@ class Waving(Feature):
         return {Wave: self._waved}
 
     def peer_joined(self, entry: PeerEntry, link: IPeerLink) -> None:
-        self.there.append(entry.key.id)
+        self.there.append(entry.id)
 
     def peer_left(self, entry: PeerEntry, reason: CloseReason) -> None:
-        self.there.remove(entry.key.id)
+        self.there.remove(entry.id)
 
     def link_ended(self, link: IPeerLink) -> None:
         self.waves["ended"] += 1
@@ -83,7 +83,7 @@ class FeatureTests(SynchronousTestCase):
         link = WavingLink(Direction.INCOMING, remote_host="192.0.2.2")
         host = self.bench.node.host
         host.link_opened(cast(IPeerLink, link))
-        host.greeting_received(cast(IPeerLink, link), Greeting(id, id), False)
+        host.greeting_received(cast(IPeerLink, link), Greeting(id, id))
         host.link_ready(cast(IPeerLink, link))
         return link
 

@@ -79,9 +79,8 @@ class Crowd:
             self.is_dialled_and_is_not_there,
             self.is_dialled_and_says_nothing,
             self.dials_as_it_is_dialled,
-            self.asks_as_it_is_dialled,
             self.leaves_as_it_is_dialled,
-            self.is_a_twin,
+            self.has_our_id,
             self.takes_nothing,
             self.comes_when_all_seats_are_taken,
             self.dies,
@@ -202,43 +201,32 @@ class Crowd:
 
     def dials_as_it_is_dialled(self) -> None:
         ours, theirs = self.crossing()
+        theirs.say("hello", "PONG")
         self.wait(1)
         ours.hang_up()
-        theirs.say("hello")
-        self.bench.settle()
-        theirs.hang_up()
         ours, theirs = self.crossing()
-        theirs.hang_up()
-        ours.hang_up()  # before the grace is over
-
-    def asks_as_it_is_dialled(self) -> None:
-        """As an original does: both links are kept."""
+        theirs.reset()
         ours, theirs = self.crossing()
         theirs.say("REQUEST_PEERS")
-        self.wait(1)
-        ours.reset()
+        theirs.hang_up()
+        ours.hang_up()
+        self.crossing()  # of which the first is dead
+        self.wait(4)
 
     def leaves_as_it_is_dialled(self) -> None:
-        """It may have merged two links, of which we know one."""
         self.somebody()
         self.connect()
-        wire = self.bench.guest(self.hello, self.host)
-        wire.hang_up()
-        assert not wire.transport.disconnecting
+        self.bench.guest(self.hello, self.host).hang_up()
         self.bench.dialled(self.address).fail()
 
-    def is_a_twin(self) -> None:
+    def has_our_id(self) -> None:
         self.somebody()
-        wire = self.bench.guest("peer-8001:twin", self.host)
+        wire = self.bench.guest("peer-8001:dora", self.host)
         wire.say("REQUEST_PEERS", f"PEERS:{self.address}")
         wire.hang_up()
-        self.somebody()
-        self.bench.guest("peer-8001:twin", self.host).reset()
         wire = self.dialled()
-        wire.say("peer-8001:twin")
+        wire.say("peer-8001:dora")
         wire.reset()
-        wire = self.dialled()
-        wire.say("peer-8001:alice", "PEERS:192.0.2.1:8001")
 
     def takes_nothing(self) -> None:
         wire = self.guest()

@@ -89,14 +89,10 @@ CAST = {
     "gopher": Member("192.0.2.6", 8006, ours=False),
     "stranger": Member("192.0.2.7", 8007, ours=False),
 }
-#: Where a port forward leads to alice.
-FORWARD = PeerAddress.of("203.0.113.7", 9001)
 
 
 class Transport(StringTransport):
     """A TCP connection that keeps what is written and how it was ended."""
-
-    half_closed = False
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         pass
@@ -105,7 +101,7 @@ class Transport(StringTransport):
         pass
 
     def loseWriteConnection(self) -> None:
-        self.half_closed = True
+        raise AssertionError("no link is closed by halves")
 
     def unregisterProducer(self) -> None:
         # As real TCP, which does not mind when there is none.
@@ -291,13 +287,6 @@ class Play:
         if whom == self.tested:
             link.ends["<"] = End(self.network.accept(CAST[who].host))
 
-    def dials_itself(self, who: str) -> None:
-        link = Link(who, who, {">": None, "<": None})
-        self.links["1"] = link
-        if who == self.tested:
-            link.ends[">"] = End(self.dial(FORWARD))
-            link.ends["<"] = End(self.network.accept(FORWARD.host))
-
     def dial(self, address: PeerAddress) -> MeshProtocol:
         if address not in self.network.dials:
             self.node.connect(str(address)).addErrback(lambda f: f.trap(MeshError))
@@ -317,8 +306,6 @@ class Play:
                 continue
             if not ours[arrow]:
                 self.ended(end, how)
-            elif how == "half-closes":
-                self.test.assertTrue(end.transport.half_closed, self.here)
             elif how == "closes":
                 self.test.assertTrue(end.transport.disconnecting, self.here)
                 self.test.assertFalse(end.transport.disconnected, self.here)
@@ -366,13 +353,10 @@ class Play:
 
 STAGE: dict[str, Callable[..., None]] = {
     r"# (?P<who>\w+) dials (?P<whom>\w+)(?:: link (?P<number>\d))?": Play.dials,
-    r"# (?P<who>\w+) dials itself through a port forward": Play.dials_itself,
     r"# (?P<who>\w+) dials (?P<address>[\d.]+:\d+), which refuses": Play.refuses,
     r"# (?P<seconds>[\d.]+) seconds pass": Play.passes,
     r"# (?P<who>\w+) stops": Play.stops,
-    r"# (?P<who>\w+) (?P<how>closes|half-closes|cuts)(?: link (?P<number>\d))?": (
-        Play.closes
-    ),
+    r"# (?P<who>\w+) (?P<how>closes|cuts)(?: link (?P<number>\d))?": (Play.closes),
     r"# (?P<who>\w+) broadcasts (?P<text>'.*')": Play.says,
     r"# (?P<who>\w+) tells its application: (?P<told>.*)": Play.tells,
 }
@@ -429,7 +413,6 @@ class TranscriptTests(SynchronousTestCase):
                 "peer-exchange",
                 "ping",
                 "same-id",
-                "self-dial",
                 "simultaneous",
                 "timeout",
                 "word-joiner",
@@ -470,12 +453,8 @@ class TranscriptTests(SynchronousTestCase):
         self.play("timeout", "alice")
 
     def test_simultaneous(self) -> None:
-        """Both dial at once, and one link is left."""
+        """Both dial at once, and both links stay."""
         self.play("simultaneous", "alice", "bob")
-
-    def test_self_dial(self) -> None:
-        """A node that meets itself."""
-        self.play("self-dial", "alice")
 
     def test_same_id(self) -> None:
         """Two hosts, one ID: two nodes."""

@@ -24,7 +24,6 @@ import meshproto
 from meshproto import NodeConfig
 from meshproto.config import MiB
 from meshproto.mesh import drain
-from meshproto.mesh.merger import GRACE_OF_LOSER, GRACE_OF_SURVIVOR
 from meshproto.rules.liveness import MUTE_AFTER
 from meshproto.rules.turns import LONG_TURN, SHORT_TURN
 from meshproto.run.chat import COMMANDS
@@ -291,8 +290,6 @@ class TableTests(SynchronousTestCase):
             MAX_SEED_PAUSE,
             MAX_KEPT,
             MUTE_AFTER,
-            GRACE_OF_LOSER,
-            GRACE_OF_SURVIVOR,
         )
         self.assertEqual(shown, [shown_number(bound) for bound in bounds])
 

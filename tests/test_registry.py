@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import permutations, product
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import permutations
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from meshproto.events import CloseReason, Direction, Peer
+from meshproto.errors import AmbiguousPeer, UnknownPeer
+from meshproto.events import Direction, Peer
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import (
     OWN_HOST,
     Admitted,
     Crossed,
-    Drained,
     Duplicate,
     Full,
     Halved,
     Itself,
     Left,
     PeerEntry,
-    PeerKey,
     Registry,
     Replaced,
     Stranger,
-    Twin,
     Verdict,
     host_key,
 )
@@ -41,7 +39,7 @@ from meshproto.wire.messages import (
     Pong,
     RequestPeers,
 )
-from tests.fakes import FakeLink
+from tests.fakes import FakeLink, peer_key
 
 IN = Direction.INCOMING
 OUT = Direction.OUTGOING
@@ -69,15 +67,8 @@ class RegistryTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.registry = Registry("alice", max_peers=2)
 
-    def admit(
-        self,
-        link: FakeLink,
-        id: str = "bob",
-        *,
-        now: float = 0.0,
-        confirmed: bool = False,
-    ) -> Verdict:
-        return self.registry.admit(link, Greeting(id, id), now, confirmed=confirmed)
+    def admit(self, link: FakeLink, id: str = "bob", name: str = "") -> Verdict:
+        return self.registry.admit(link, Greeting(id, name or id), 0.0)
 
     def seat(self, link: FakeLink, id: str = "bob") -> PeerEntry:
         verdict = self.admit(link, id)
@@ -112,6 +103,7 @@ class AdmissionTests(RegistryTestCase):
             direction=IN,
             connected_at=5.0,
             last_heard=7.0,
+            key=peer_key("192.0.2.2", "bob"),
         )
         self.assertEqual(verdict.entry.snapshot(), expected)
         self.assertEqual(verdict.entry.spoke_at, 5.0)
@@ -123,7 +115,7 @@ class AdmissionTests(RegistryTestCase):
 
     def test_snapshot_of_a_peer_here_has_the_host_that_we_see(self) -> None:
         entry = self.seat(incoming("127.0.0.1", here=True))
-        self.assertEqual(entry.key.host, OWN_HOST)
+        self.assertEqual(entry.key, peer_key(OWN_HOST, "bob"))
         self.assertEqual(entry.snapshot().host, "127.0.0.1")
 
     def test_the_same_id_from_the_same_host_is_a_duplicate(self) -> None:
@@ -207,7 +199,7 @@ class AdmissionTests(RegistryTestCase):
         for host in ("192.0.2.9", "192.0.2.1", "192.0.2.5"):
             registry.admit(incoming(host), BOB, 0.0)
         self.assertEqual(
-            [entry.key.host for entry in registry.entries()],
+            [host_key(entry.link) for entry in registry.entries()],
             ["192.0.2.9", "192.0.2.1", "192.0.2.5"],
         )
 
@@ -285,26 +277,13 @@ class OurselvesTests(RegistryTestCase):
         )
         self.assertIsInstance(verdict, Admitted)
 
-    def test_on_another_host_it_is_a_twin_until_that_is_confirmed(self) -> None:
+    def test_on_another_host_it_is_somebody_else(self) -> None:
         for link in (incoming("192.0.2.2"), outgoing("192.0.2.3")):
-            self.assertEqual(self.admit(link, "alice"), Twin())
-            self.assertIsNone(self.registry.of_link(link))
-            verdict = self.admit(link, "alice", confirmed=True)
+            verdict = self.admit(link, "alice")
             assert isinstance(verdict, Admitted)
-            self.assertEqual(
-                verdict.entry.key, PeerKey(link.remote_host, self.registry.own_id)
-            )
+            self.assertEqual(verdict.entry.key, peer_key(link.remote_host, "alice"))
         self.assertEqual(len(self.registry), 2)
-
-    def test_a_twin_needs_a_seat(self) -> None:
-        """At once when none is left, else when it is confirmed."""
-        twin = incoming("192.0.2.2")
-        self.assertEqual(self.admit(twin, "alice"), Twin())
-        self.seat(incoming("192.0.2.3"))
-        self.seat(incoming("192.0.2.4"))
-        self.assertEqual(self.admit(twin, "alice", confirmed=True), Full())
-        self.assertEqual(self.admit(incoming("192.0.2.5"), "alice"), Full())
-        self.assertEqual(len(self.registry), 2)
+        self.assertEqual(self.admit(incoming("192.0.2.4"), "alice"), Full())
 
     def test_ourselves_is_known_also_when_no_seat_is_left(self) -> None:
         self.seat(incoming("192.0.2.3"))
@@ -312,32 +291,31 @@ class OurselvesTests(RegistryTestCase):
         link = outgoing("127.0.0.1", here=True)
         self.assertEqual(self.admit(link, "alice"), Itself())
 
-    def test_a_twin_that_we_have_is_a_duplicate(self) -> None:
-        """At once, or when a second dial of it is confirmed."""
-        for first in (incoming, outgoing):
-            registry = Registry("alice", max_peers=1)
-            twin = Greeting("alice", "x")
-            seated = registry.admit(first("192.0.2.2"), twin, 0.0, confirmed=True)
-            assert isinstance(seated, Admitted)
-            newcomer = incoming("192.0.2.2")
-            verdict = registry.admit(newcomer, twin, 1.0)
-            self.assertEqual(verdict, Duplicate(seated.entry))
-            if first is incoming:
-                verdict = registry.admit(newcomer, twin, 1.0, confirmed=True)
-                self.assertEqual(verdict, Duplicate(seated.entry))
-            self.assertEqual(registry.entries(), (seated.entry,))
 
-    def test_a_twin_that_welcomes_us_anew_has_lost_its_link(self) -> None:
-        registry = Registry("alice", max_peers=1)
-        twin = Greeting("alice", "x")
-        old, new = outgoing("192.0.2.2"), outgoing("192.0.2.2")
-        registry.admit(old, twin, 0.0, confirmed=True)
-        self.assertEqual(registry.admit(new, twin, 1.0), Twin())
-        verdict = registry.admit(new, twin, 1.0, confirmed=True)
-        assert isinstance(verdict, Replaced)
-        self.assertIs(verdict.old.link, old)
-        self.assertIs(verdict.entry.link, new)
-        self.assertEqual(len(registry), 1)
+class FindTests(RegistryTestCase):
+    """The peer that an application means."""
+
+    def test_by_its_id_or_by_its_snapshot(self) -> None:
+        entry = self.seat(incoming())
+        for peer in ("bob", entry.snapshot()):
+            self.assertIs(self.registry.find(peer), entry)
+
+    def test_by_an_id_that_two_hosts_have(self) -> None:
+        entries = [self.seat(incoming(host)) for host in ("192.0.2.2", "192.0.2.3")]
+        self.assertRaises(AmbiguousPeer, self.registry.find, "bob")
+        for entry in entries:
+            self.assertIs(self.registry.find(entry.snapshot()), entry)
+
+    def test_whoever_is_not_connected(self) -> None:
+        link = incoming()
+        gone = self.seat(link).snapshot()
+        self.registry.remove(link)
+        for peer in ("bob", gone):
+            self.assertRaises(UnknownPeer, self.registry.find, peer)
+
+    def test_a_peer_without_a_key_is_nobody(self) -> None:
+        peer = replace(self.seat(incoming()).snapshot(), key=None)
+        self.assertRaises(UnknownPeer, self.registry.find, peer)
 
 
 class DepartureTests(RegistryTestCase):
@@ -380,21 +358,20 @@ class CrossingTests(CrossedCase):
         self.assertIs(self.registry.of_link(theirs), entry)
         self.assertEqual(entry.links(), (theirs, ours))
 
-    def test_the_newcomer_is_the_second_and_nothing_drains(self) -> None:
-        """Whichever of them is to survive."""
+    def test_the_newcomer_is_the_second_and_the_first_is_sent_on(self) -> None:
+        """Whoever has the greater ID."""
         for peer_id in ("bob", "Bob"):
             self.setUp()
             entry, ours, theirs = self.cross(peer_id)
             self.assertIs(entry.link, theirs)
             self.assertIs(entry.second, ours)
-            self.assertIsNone(entry.draining)
 
     def test_a_crossing_needs_no_seat(self) -> None:
         self.seat(incoming("192.0.2.99"))
         self.cross()
         self.assertEqual(len(self.registry), 2)
 
-    def test_when_either_of_them_ends_the_peer_goes_on_with_the_other(self) -> None:
+    def test_when_either_of_them_ends_the_peer_has_the_other_left(self) -> None:
         for ended in ("ours", "theirs"):
             self.setUp()
             entry, ours, theirs = self.cross()
@@ -430,6 +407,30 @@ class CrossingTests(CrossedCase):
         entry, _, _ = self.cross()
         self.assertEqual(self.admit(incoming()), Duplicate(entry))
 
+    def test_another_name_is_another_life(self) -> None:
+        entry = self.seat(incoming())
+        ours = outgoing()
+        verdict = self.admit(ours, name="Bobby")
+        assert isinstance(verdict, Replaced)
+        self.assertIs(verdict.old, entry)
+        self.assertEqual(verdict.entry.links(), (ours,))
+
+    def test_only_a_link_that_it_dialled_is_crossed(self) -> None:
+        self.seat(outgoing())
+        self.assertIsInstance(self.admit(outgoing()), Replaced)
+
+    def test_links_of_which_only_last_words_are_left_hold_nobody_up(self) -> None:
+        for newcomer in (incoming, outgoing):
+            self.setUp()
+            entry, ours, theirs = self.cross()
+            ours.gone = True
+            if newcomer is incoming:
+                self.assertEqual(self.admit(newcomer()), Duplicate(entry))
+            theirs.gone = True
+            verdict = self.admit(newcomer())
+            assert isinstance(verdict, Replaced)
+            self.assertIs(verdict.old, entry)
+
 
 class LateChatTests(CrossedCase):
     """A peer with two links chats on one of them, and then on the other."""
@@ -450,167 +451,6 @@ class LateChatTests(CrossedCase):
         self.assertTrue(entry.chats(ours))
 
 
-class LostWordsTests(CrossedCase):
-    """One of two links ends: which reasons the peer cannot go on after."""
-
-    def test_of_a_drained_one(self) -> None:
-        entry, _, _ = self.cross()
-        fatal = {r for r in CloseReason if Drained(entry).loses_words(r)}
-        self.assertEqual(fatal, {CloseReason.TIMEOUT, CloseReason.CONNECTION_LOST})
-
-    def test_of_any_other(self) -> None:
-        entry, _, _ = self.cross()
-        fatal = {r for r in CloseReason if Halved(entry).loses_words(r)}
-        self.assertEqual(fatal, {CloseReason.SLOW_CONSUMER, CloseReason.REPLACED})
-
-
-class MergedTests(CrossedCase):
-    """One of the two links is drained."""
-
-    def merge(self, peer_id: str = "bob") -> tuple[PeerEntry, FakeLink, FakeLink]:
-        """The peer, the link that survives, and the one that drains."""
-        entry, _, _ = self.cross(peer_id)
-        survivor, loser = self.registry.merge(entry)
-        assert isinstance(survivor, FakeLink)
-        assert isinstance(loser, FakeLink)
-        return entry, survivor, loser
-
-    def test_the_link_of_the_greater_id_survives(self) -> None:
-        for peer_id, ours_survives in (
-            ("bob", False),
-            ("alicf", False),
-            ("alice0", False),
-            ("alicd", True),
-            ("alic", True),
-            ("Bob", True),
-        ):
-            self.setUp()
-            entry, ours, theirs = self.cross(peer_id)
-            pair = (ours, theirs) if ours_survives else (theirs, ours)
-            self.assertEqual(self.registry.ranked(entry), pair, peer_id)
-            # To ask changes nothing.
-            self.assertEqual(entry.links(), (theirs, ours))
-            self.assertEqual(self.registry.merge(entry), pair, peer_id)
-            self.assertEqual((entry.link, entry.draining), pair)
-            self.assertIsNone(entry.second)
-            self.assertEqual(entry.links(), pair)
-
-    def test_the_peer_stays_when_the_loser_is_drained(self) -> None:
-        for peer_id in ("bob", "Bob"):
-            self.setUp()
-            entry, survivor, loser = self.merge(peer_id)
-            self.assertEqual(self.registry.remove(loser), Drained(entry))
-            self.assertIsNone(entry.draining)
-            self.assertEqual(self.registry.entries(), (entry,))
-            self.assertIsNone(self.registry.of_link(loser))
-            self.assertIs(self.registry.of_link(survivor), entry)
-
-    def test_the_peer_goes_with_the_survivor(self) -> None:
-        entry, survivor, loser = self.merge()
-        self.assertEqual(self.registry.remove(survivor), Left(entry))
-        self.assertIs(entry.draining, loser)
-        self.assertEqual(len(self.registry), 0)
-        # It may come back before its old second link has ended.
-        back = self.seat(outgoing())
-        self.assertEqual(self.registry.remove(loser), Drained(entry))
-        self.assertEqual(self.registry.entries(), (back,))
-
-    def test_a_third_link_replaces_both(self) -> None:
-        entry, survivor, loser = self.merge()
-        third = outgoing()
-        replaced = self.admit(third)
-        assert isinstance(replaced, Replaced)
-        self.assertIs(replaced.old, entry)
-        self.assertIs(replaced.entry.link, third)
-        self.assertIsNone(replaced.entry.draining)
-        self.assertEqual(self.registry.remove(survivor), Left(entry))
-        self.assertEqual(self.registry.remove(loser), Drained(entry))
-        self.assertEqual(self.registry.entries(), (replaced.entry,))
-
-    def test_a_newcomer_meanwhile_is_a_duplicate(self) -> None:
-        entry, _, _ = self.merge()
-        self.assertEqual(self.admit(incoming()), Duplicate(entry))
-
-
-class KeptTests(CrossedCase):
-    """Both links are used as one."""
-
-    def test_the_newer_one_is_sent_on(self) -> None:
-        """Whichever of them would survive a merge."""
-        for peer_id in ("bob", "Bob"):
-            self.setUp()
-            entry, ours, theirs = self.cross(peer_id)
-            self.assertEqual(self.registry.keep(entry), (ours, theirs))
-            self.assertIs(entry.link, ours)
-            self.assertIs(entry.second, theirs)
-            self.assertIsNone(entry.draining)
-            for link in (ours, theirs):
-                self.assertIs(self.registry.of_link(link), entry)
-
-    def test_when_either_of_them_ends_the_other_one_is_left(self) -> None:
-        for ended in (0, 1):
-            self.setUp()
-            entry, _, _ = self.cross()
-            pair = self.registry.keep(entry)
-            self.assertEqual(self.registry.remove(pair[ended]), Halved(entry))
-            self.assertEqual(entry.links(), (pair[1 - ended],))
-            self.assertEqual(self.registry.entries(), (entry,))
-
-    def test_a_third_link_replaces_both(self) -> None:
-        entry, _, _ = self.cross()
-        self.registry.keep(entry)
-        third = outgoing()
-        replaced = self.admit(third)
-        assert isinstance(replaced, Replaced)
-        self.assertIs(replaced.old, entry)
-        self.assertEqual(replaced.entry.links(), (third,))
-
-    def test_a_newcomer_meanwhile_is_a_duplicate(self) -> None:
-        entry, _, _ = self.cross()
-        self.registry.keep(entry)
-        self.assertEqual(self.admit(incoming()), Duplicate(entry))
-
-
-class MergeTests(RegistryTestCase):
-    """The peer has ended its link: is that the losing one of two?"""
-
-    def may_be_merged(
-        self, link: FakeLink, peer_id: str, pending: tuple[str | None, ...]
-    ) -> bool:
-        registry = Registry("alice", max_peers=2)
-        verdict = registry.admit(link, Greeting(peer_id, "x"), 0.0, confirmed=True)
-        assert isinstance(verdict, Admitted)
-        registry.remove(link)
-        return registry.may_be_merged(verdict.entry, pending)
-
-    def test_only_a_link_that_would_lose(self) -> None:
-        """Of two, the one that the greater ID dialled is the survivor."""
-        there = ("192.0.2.2",)
-        for peer_id, ended, expected in (
-            ("Bob", incoming(), True),
-            ("Bob", outgoing(), False),
-            ("bob", incoming(), False),
-            ("bob", outgoing(), False),
-            ("alice", incoming(), True),
-            ("alice", outgoing(), True),
-        ):
-            self.assertIs(self.may_be_merged(ended, peer_id, there), expected, peer_id)
-
-    def test_only_while_we_dial_that_host(self) -> None:
-        for pending, expected in (
-            ((), False),
-            (("192.0.2.3", OWN_HOST), False),
-            (("192.0.2.3", "192.0.2.2"), True),
-            (("192.0.2.3", None), True),
-        ):
-            self.assertIs(self.may_be_merged(incoming(), "Bob", pending), expected)
-
-    def test_on_this_machine(self) -> None:
-        for pending, expected in (((OWN_HOST,), True), (("127.0.0.1",), False)):
-            link = incoming("127.0.0.1", here=True)
-            self.assertIs(self.may_be_merged(link, "Bob", pending), expected)
-
-
 @dataclass
 class Side:
     """One of two nodes that dial each other: its registry and its two links."""
@@ -618,37 +458,24 @@ class Side:
     registry: Registry
     links: dict[str, FakeLink]
 
-    def kept(self) -> list[tuple[str, str | None]]:
-        """For every peer: which link goes on, and which one is drained."""
+    def has(self) -> list[str]:
+        """By which dials it has the other node, the one that it says all on first."""
         name_of: dict[IPeerLink, str] = {}
         for name, link in self.links.items():
             name_of[link] = name
-        return [
-            (name_of[entry.link], name_of[entry.draining] if entry.draining else None)
-            for entry in self.registry.entries()
-        ]
+        return [name_of[link] for e in self.registry.entries() for link in e.links()]
 
 
 class Pair:
     """Two nodes with a link each way: ``a`` was dialled by a, ``b`` by b.
 
-    The side in ``merges_at_once`` begins to merge as soon as it has two links,
-    any other when the test says so.
     Each step is one line that arrives at one side.  A step whose line was
     never sent, because the far end refused or ended the link, does nothing.
     """
 
-    def __init__(
-        self,
-        ids: tuple[str, str],
-        ips: tuple[str, str],
-        *,
-        same_machine: bool = False,
-        seats: int = 20,
-        merges_at_once: str = "ab",
-    ) -> None:
+    def __init__(self, ids: tuple[str, str], *, here: bool, seats: int) -> None:
         self.ids = dict(zip("ab", ids, strict=True))
-        ip = dict(zip("ab", ips, strict=True))
+        ip = {"a": "192.0.2.1", "b": "192.0.2.2"}
         self.sides = {
             me: Side(
                 Registry(self.ids[me], seats),
@@ -657,7 +484,7 @@ class Pair:
                         OUT if dialler == me else IN,
                         remote_host=ip[other],
                         local_host=ip[me],
-                        same_machine=same_machine,
+                        same_machine=here,
                     )
                     for dialler in "ab"
                 },
@@ -666,32 +493,21 @@ class Pair:
         }
         self.welcomed: set[str] = set()
         self.ended: set[str] = set()
-        self.merges_at_once = merges_at_once
 
-    def judge(self, me: str, link: str, *, confirmed: bool = False) -> None:
+    def judge(self, me: str, link: str) -> None:
         if link in self.ended:
             return
         side = self.sides[me]
         other = "b" if me == "a" else "a"
         verdict = side.registry.admit(
-            side.links[link], Greeting(self.ids[other], "x"), 0.0, confirmed=confirmed
+            side.links[link], Greeting(self.ids[other], "x"), 0.0
         )
         if isinstance(verdict, Duplicate | Full | Itself):
             self.ended.add(link)
             for each in self.sides.values():
                 each.registry.remove(each.links[link])
-            return
-        if me != link:
+        elif me != link:
             self.welcomed.add(link)
-        if isinstance(verdict, Crossed) and me in self.merges_at_once:
-            side.registry.merge(verdict.entry)
-
-    def merge(self) -> None:
-        """Both sides have waited long enough."""
-        for side in self.sides.values():
-            for entry in side.registry.entries():
-                if entry.second is not None:
-                    side.registry.merge(entry)
 
     def greeting(self, link: str) -> None:
         """The listener reads who dialled it."""
@@ -702,159 +518,48 @@ class Pair:
         if link in self.welcomed:
             self.judge(link, link)
 
-    def confirm(self, me: str, link: str) -> None:
-        """One side of a link learns that its twin is no mirror image."""
-        self.judge(me, link, confirmed=True)
+
+STEPS = ("greeting a", "greeting b", "answer a", "answer b")
 
 
-Step = Callable[[Pair], None]
-
-GREETING_ANSWER: dict[str, tuple[str, ...]] = {
-    "answer a": ("greeting a",),
-    "answer b": ("greeting b",),
-    "greeting a": (),
-    "greeting b": (),
-}
-#: With twins each side of a link has to be convinced, after the welcome.
-WITH_CONFIRMATIONS: dict[str, tuple[str, ...]] = {
-    **GREETING_ANSWER,
-    "a confirms a": ("answer a",),
-    "b confirms a": ("answer a",),
-    "a confirms b": ("answer b",),
-    "b confirms b": ("answer b",),
-}
-
-
-def orders(steps: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """Every order of the steps in which nothing comes before its cause."""
-    for order in permutations(steps):
+def orders() -> Iterator[tuple[str, ...]]:
+    """Every order of the steps in which no answer comes before its greeting."""
+    for order in permutations(STEPS):
         place = {step: number for number, step in enumerate(order)}
-        if all(place[c] < place[s] for s in steps for c in steps[s]):
+        if all(place[f"greeting {link}"] < place[f"answer {link}"] for link in "ab"):
             yield order
 
 
-def run(pair: Pair, order: tuple[str, ...]) -> None:
-    for step in order:
-        match step.split():
-            case ["greeting", link]:
-                pair.greeting(link)
-            case ["answer", link]:
-                pair.answer(link)
-            case [me, "confirms", link]:
-                pair.confirm(me, link)
-
-
 class SimultaneousDialTests(SynchronousTestCase):
-    """Two nodes dial each other at once: both sides keep the same link."""
+    """Two nodes dial each other at once, in every order of what arrives."""
 
-    def agree(
-        self,
-        ids: tuple[str, str],
-        ips: tuple[str, str],
-        *,
-        winner: str,
-        steps: dict[str, tuple[str, ...]] = GREETING_ANSWER,
-        same_machine: bool = False,
-        seats: int = 20,
-    ) -> set[str]:
-        """Which links survived, over every order of the steps and of the merges.
-
-        ``winner`` dialled the one that has to survive when both came about.
-        """
-        survivors = set()
-        for order, merges in product(orders(steps), ("", "a", "b", "ab")):
-            pair = Pair(
-                ids,
-                ips,
-                same_machine=same_machine,
-                seats=seats,
-                merges_at_once=merges,
-            )
-            run(pair, order)
-            pair.merge()
-            kept = pair.sides["a"].kept()
-            self.assertEqual(kept, pair.sides["b"].kept(), order)
-            self.assertEqual(len(kept), 1, order)
-            (survivor, loser) = kept[0]
-            if loser is not None:
-                self.assertEqual(survivor, winner, order)
-                self.assertNotEqual(survivor, loser)
-                # Each side reads the loser to its end; the peer stays.
-                for side in pair.sides.values():
-                    departure = side.registry.remove(side.links[loser])
-                    self.assertIsInstance(departure, Drained)
-                    self.assertEqual(side.kept(), [(survivor, None)])
-            else:
-                self.assertEqual(pair.ended, {"a", "b"} - {survivor}, order)
-            survivors.add(survivor)
-        return survivors
-
-    def test_different_ids(self) -> None:
-        """The link that the greater ID dialled, whoever has the greater IP."""
-        here, there = "192.0.2.1", "192.0.2.2"
-        for ids, winner in (
-            (("alice", "bob"), "b"),
-            (("bob", "alice"), "a"),
-            (("peer-8001", "peer-8002"), "b"),
-            (("peer-9", "peer-10"), "a"),
-            (("bob", "Bob"), "a"),
-        ):
-            for ips in ((here, there), (there, here)):
-                survivors = self.agree(ids, ips, winner=winner)
-                # When one side was quick enough, its link is the only one.
-                self.assertEqual(survivors, {"a", "b"})
-
-    def test_on_one_machine(self) -> None:
-        self.agree(
-            ("alice", "bob"),
-            ("127.0.0.1", "127.0.0.1"),
-            winner="b",
-            same_machine=True,
-        )
-
-    def test_with_one_seat_each(self) -> None:
-        self.agree(("alice", "bob"), ("192.0.2.1", "192.0.2.2"), winner="b", seats=1)
-
-    def test_twins(self) -> None:
-        """Equal IDs on two hosts: the greater IP, as a number, decides."""
-        for ips, winner in (
-            (("192.0.2.1", "192.0.2.2"), "b"),
-            (("192.0.2.2", "192.0.2.1"), "a"),
-            (("10.0.0.9", "10.0.0.10"), "b"),
-            (("10.0.0.10", "9.0.0.0"), "a"),
-            (("2001:db8::9", "2001:db8::10"), "b"),
-            (("2001:db8::a", "2001:db8::1"), "a"),
-        ):
-            survivors = self.agree(
-                ("peer-8001", "peer-8001"),
-                ips,
-                winner=winner,
-                steps=WITH_CONFIRMATIONS,
-            )
-            self.assertEqual(survivors, {"a", "b"})
+    def test_both_sides_have_the_same_links(self) -> None:
+        """One where a side was quick, or both; and each says all on its first."""
+        counts = set()
+        for ids in (("alice", "bob"), ("bob", "alice"), ("peer-8001", "peer-8001")):
+            for here, seats in ((False, 20), (True, 20), (False, 1)):
+                if here and len(set(ids)) == 1:
+                    continue
+                for order in orders():
+                    pair = Pair(ids, here=here, seats=seats)
+                    for step in order:
+                        what, link = step.split()
+                        getattr(pair, what)(link)
+                    a, b = (pair.sides[me].has() for me in "ab")
+                    self.assertEqual(sorted(a), sorted(b), order)
+                    self.assertEqual({"a", "b"} - pair.ended, set(a), order)
+                    self.assertEqual(
+                        [len(pair.sides[s].registry) for s in "ab"], [1, 1]
+                    )
+                    if len(a) == 2:
+                        # The link that it was dialled by is what each has first.
+                        self.assertEqual((a, b), (["b", "a"], ["a", "b"]), order)
+                    counts.add(len(a))
+        self.assertEqual(counts, {1, 2})
 
     def test_there_are_orders_of_every_kind(self) -> None:
         """The model loses no case."""
-        self.assertEqual(len(list(orders(GREETING_ANSWER))), 6)
-        self.assertEqual(len(list(orders(WITH_CONFIRMATIONS))), 280)
-
-    def test_ipv6_is_greater_than_ipv4(self) -> None:
-        """Twins of which one dials by IPv4 and the other by IPv6."""
-        registry = Registry("twin", 20)
-        hello = Greeting("twin", "twin")
-        for ours, theirs, survives in (
-            ("192.0.2.1", "2001:db8::2", "theirs"),
-            ("2001:db8::1", "192.0.2.2", "ours"),
-        ):
-            registry = Registry("twin", 20)
-            dialled = FakeLink(OUT, local_host=ours, remote_host="peer")
-            accepted = FakeLink(IN, local_host="me", remote_host=theirs)
-            dialled.remote_host = theirs
-            registry.admit(dialled, hello, 0.0, confirmed=True)
-            verdict = registry.admit(accepted, hello, 0.0, confirmed=True)
-            assert isinstance(verdict, Crossed)
-            pair = (dialled, accepted) if survives == "ours" else (accepted, dialled)
-            self.assertEqual(registry.ranked(verdict.entry), pair)
+        self.assertEqual(len(list(orders())), 6)
 
 
 HOSTS = ("192.0.2.2", "192.0.2.3", "127.0.0.1")
@@ -865,10 +570,8 @@ OPERATIONS = st.lists(
             st.sampled_from([IN, OUT]),
             st.sampled_from(HOSTS),
             st.sampled_from(IDS),
-            st.booleans(),
         ),
         st.integers(0, 20),
-        st.sampled_from(["merge", "keep"]),
     ),
     max_size=40,
 )
@@ -880,7 +583,7 @@ class InvariantTests(SynchronousTestCase):
     @given(OPERATIONS, st.integers(1, 4))
     def test_seats_and_links_agree(
         self,
-        operations: list[tuple[Direction, str, str, bool] | int | str],
+        operations: list[tuple[Direction, str, str] | int],
         seats: int,
     ) -> None:
         registry = Registry("alice", seats)
@@ -888,14 +591,7 @@ class InvariantTests(SynchronousTestCase):
         gone: list[FakeLink] = []
         for operation in operations:
             before = registry.entries()
-            if isinstance(operation, str):
-                for entry in before:
-                    if entry.second is not None:
-                        both = {entry.link, entry.second}
-                        act = getattr(registry, operation)
-                        self.assertEqual(set(act(entry)), both)
-                self.assertEqual(registry.entries(), before)
-            elif isinstance(operation, int):
+            if isinstance(operation, int):
                 if links:
                     link = links.pop(operation % len(links))
                     gone.append(link)
@@ -903,19 +599,17 @@ class InvariantTests(SynchronousTestCase):
                     if not isinstance(departure, Left):
                         self.assertEqual(registry.entries(), before)
             else:
-                direction, host, id, confirmed = operation
+                direction, host, id = operation
                 link = FakeLink(
                     direction, remote_host=host, same_machine=host == "127.0.0.1"
                 )
                 links.append(link)
-                verdict = registry.admit(
-                    link, Greeting(id, id), 0.0, confirmed=confirmed and id == "alice"
-                )
+                verdict = registry.admit(link, Greeting(id, id), 0.0)
                 match verdict:
                     case Admitted(entry) | Replaced(entry, _) | Crossed(entry):
                         self.assertIs(registry.of_link(link), entry)
                         self.assertIs(registry.of_key(entry.key), entry)
-                        self.assertEqual(entry.key, PeerKey(host_key(link), id))
+                        self.assertEqual(entry.key, peer_key(host_key(link), id))
                     case _:
                         self.assertIsNone(registry.of_link(link))
                         self.assertEqual(registry.entries(), before)
@@ -932,8 +626,8 @@ class InvariantTests(SynchronousTestCase):
         self.assertEqual(len(set(used)), len(used))
         for entry in entries:
             self.assertIs(registry.of_key(entry.key), entry)
-            self.assertIn(entry, registry.of_id(entry.key.id))
-            self.assertIn(entry, registry.at_host(entry.key.host))
+            self.assertIn(entry, registry.of_id(entry.id))
+            self.assertIn(entry, registry.at_host(host_key(entry.link)))
             self.assertIs(entry.links()[0], entry.link)
             self.assertLessEqual(len(entry.links()), 2)
             for link in entry.links():

@@ -11,10 +11,7 @@ from meshproto.rules.registry import (
     Duplicate,
     Full,
     Itself,
-    PeerEntry,
-    PeerKey,
     Replaced,
-    Twin,
     Verdict,
 )
 from meshproto.rules.session import (
@@ -40,16 +37,16 @@ from meshproto.wire.messages import (
     Refusal,
     RequestPeers,
 )
-from tests.fakes import FakeLink
+from tests.fakes import FakeLink, entry_of
 
 IN = Direction.INCOMING
 OUT = Direction.OUTGOING
 
-HELLO = Greeting("bob", "Bob")
+GREETING = Greeting("bob", "Bob")
 CHAT = Chats(("hello",))
 PEERS = PeerList((PeerAddress("192.0.2.2", 8002),), skipped=1)
 MESSAGES: tuple[Message, ...] = (
-    HELLO,
+    GREETING,
     Refusal.DUPLICATE,
     Refusal.MAX_PEERS,
     Ping(),
@@ -59,8 +56,7 @@ MESSAGES: tuple[Message, ...] = (
     CHAT,
 )
 
-LINK = FakeLink()
-ENTRY = PeerEntry(PeerKey("192.0.2.2", "bob"), "Bob", LINK, 0.0)
+ENTRY = entry_of(FakeLink(), GREETING)
 ADMITTED = Admitted(ENTRY)
 CROSSED = Crossed(ENTRY)
 WELCOME_VERDICTS: tuple[Verdict, ...] = (ADMITTED, Replaced(ENTRY, ENTRY), CROSSED)
@@ -68,22 +64,12 @@ WELCOME_VERDICTS: tuple[Verdict, ...] = (ADMITTED, Replaced(ENTRY, ENTRY), CROSS
 #: What becomes of a link, and what is done, at each message in each state.
 #: Where nothing stands here nothing is done, and the state stays.
 MEANING: dict[tuple[State, Message], tuple[State, tuple[Effect, ...]]] = {
-    (State.GREETING, HELLO): (State.JUDGING, (Introduce(HELLO, confirmed=False),)),
-    (State.TWIN, Ping()): (State.TWIN, (Send(Pong()), Notify())),
-    (State.TWIN, RequestPeers()): (State.TWIN, (Notify(),)),
-    (State.TWIN, PEERS): (State.TWIN, (Notify(),)),
-    (State.TWIN, CHAT): (
-        State.JUDGING,
-        (Introduce(HELLO, confirmed=True), Notify()),
-    ),
+    (State.GREETING, GREETING): (State.JUDGING, (Introduce(GREETING),)),
     (State.READY, Ping()): (State.READY, (Send(Pong()), Notify())),
     (State.READY, Pong()): (State.READY, (Notify(),)),
     (State.READY, RequestPeers()): (State.READY, (Notify(),)),
     (State.READY, PEERS): (State.READY, (Notify(),)),
     (State.READY, CHAT): (State.READY, (Notify(),)),
-    (State.DRAINING, Pong()): (State.DRAINING, (Notify(),)),
-    (State.DRAINING, PEERS): (State.DRAINING, (Notify(),)),
-    (State.DRAINING, CHAT): (State.DRAINING, (Notify(),)),
 }
 #: Only a dialler is refused; a listener never hears such a line as a refusal.
 REFUSED = {
@@ -95,14 +81,10 @@ def session_in(state: State, direction: Direction) -> Session:
     """A link that has come to that state by what happens to real ones."""
     session = Session(direction)
     if state is not State.GREETING:
-        session.receive(HELLO)
+        session.receive(GREETING)
     match state:
-        case State.TWIN:
-            session.judge(Twin())
-        case State.READY | State.DRAINING:
+        case State.READY:
             session.judge(ADMITTED)
-            if state is State.DRAINING:
-                session.drain()
         case State.ENDED:
             session.end()
     return session
@@ -133,29 +115,13 @@ class MessageTests(SynchronousTestCase):
         for refusal, effects in REFUSED.items():
             session = Session(OUT)
             self.assertEqual(session.receive(refusal), effects)
-            self.assertIsNone(session.hello)
 
-    def test_the_far_end_is_known_from_its_hello(self) -> None:
-        for direction in Direction:
-            session = Session(direction)
-            self.assertIsNone(session.hello)
-            session.receive(HELLO)
-            self.assertEqual(session.hello, HELLO)
-
-    def test_a_second_hello_changes_nothing(self) -> None:
+    def test_a_second_greeting_changes_nothing(self) -> None:
         """After the handshake such a line is chat, or nothing."""
         for state in set(State) - {State.GREETING}:
             session = session_in(state, IN)
-            known = session.hello
             self.assertEqual(session.receive(Greeting("eve", "Eve")), ())
-            self.assertIs(session.hello, known)
-
-    def test_it_is_kept_until_it_is_judged_for_good(self) -> None:
-        for verdict in (*WELCOME_VERDICTS, Twin(), Duplicate(ENTRY), Full(), Itself()):
-            session = session_in(State.JUDGING, IN)
-            session.judge(verdict)
-            kept = HELLO if isinstance(verdict, Twin) else None
-            self.assertEqual(session.hello, kept, verdict)
+            self.assertIs(session.state, state)
 
     def test_nothing_after_the_end(self) -> None:
         for direction in Direction:
@@ -164,13 +130,11 @@ class MessageTests(SynchronousTestCase):
                 session.end()
                 for message in MESSAGES:
                     self.assertEqual(session.receive(message), ())
-                self.assertEqual(session.confirm(), ())
-                session.drain()
                 self.assertIs(session.state, State.ENDED)
 
 
 class VerdictTests(SynchronousTestCase):
-    """What the owner's verdict makes of a link that has said hello."""
+    """What the owner's verdict makes of a link that has been greeted."""
 
     def judged(
         self, direction: Direction, verdict: Verdict
@@ -180,11 +144,17 @@ class VerdictTests(SynchronousTestCase):
         return session.state, effects
 
     def test_on_a_link_that_the_owner_has_ended_it_means_nothing(self) -> None:
-        for verdict in (*WELCOME_VERDICTS, Twin(), Duplicate(ENTRY), Itself()):
+        for verdict in (*WELCOME_VERDICTS, Duplicate(ENTRY), Full(), Itself()):
             session = session_in(State.JUDGING, IN)
             session.end()
             self.assertEqual(session.judge(verdict), ())
             self.assertIs(session.state, State.ENDED)
+
+    def test_on_a_link_that_is_judged_already_it_means_nothing(self) -> None:
+        for state in set(State) - {State.JUDGING}:
+            session = session_in(state, IN)
+            self.assertEqual(session.judge(ADMITTED), ())
+            self.assertIs(session.state, state)
 
     def test_a_listener_welcomes_before_it_is_ready(self) -> None:
         for verdict in WELCOME_VERDICTS:
@@ -192,7 +162,7 @@ class VerdictTests(SynchronousTestCase):
                 self.judged(IN, verdict), (State.READY, (Greet(), Establish()))
             )
 
-    def test_a_dialler_has_said_hello_already(self) -> None:
+    def test_a_dialler_has_greeted_already(self) -> None:
         for verdict in WELCOME_VERDICTS:
             self.assertEqual(self.judged(OUT, verdict), (State.READY, (Establish(),)))
 
@@ -222,71 +192,3 @@ class VerdictTests(SynchronousTestCase):
                 self.assertIsInstance(effects[-1], End)
                 for message in MESSAGES:
                     self.assertEqual(session.receive(message), ())
-
-
-class TwinTests(SynchronousTestCase):
-    """A far end with our own ID on another host."""
-
-    def test_is_answered_while_it_is_not_yet_known_who_it_is(self) -> None:
-        for direction, effects in ((IN, (Greet(), Establish())), (OUT, (Establish(),))):
-            session = session_in(State.JUDGING, direction)
-            self.assertEqual(session.judge(Twin()), effects)
-            self.assertIs(session.state, State.TWIN)
-
-    def test_is_judged_again_when_it_is_confirmed(self) -> None:
-        for direction in Direction:
-            session = session_in(State.TWIN, direction)
-            self.assertEqual(session.confirm(), (Introduce(HELLO, confirmed=True),))
-            self.assertIs(session.state, State.JUDGING)
-            self.assertEqual(session.confirm(), ())
-
-    def test_is_welcomed_once(self) -> None:
-        for direction in Direction:
-            for verdict in WELCOME_VERDICTS:
-                session = session_in(State.TWIN, direction)
-                session.confirm()
-                self.assertEqual(session.judge(verdict), (Establish(),))
-                self.assertIs(session.state, State.READY)
-
-    def test_is_closed_without_a_word_when_there_is_no_place_for_it(self) -> None:
-        """After a welcome a refusal would be chat."""
-        for direction in Direction:
-            for verdict, reason in (
-                (Full(), CloseReason.REFUSED),
-                (Duplicate(ENTRY), CloseReason.REFUSED),
-                (Itself(), CloseReason.OURSELVES),
-            ):
-                session = session_in(State.TWIN, direction)
-                session.confirm()
-                self.assertEqual(session.judge(verdict), (End(reason),))
-
-    def test_confirming_any_other_link_does_nothing(self) -> None:
-        for direction in Direction:
-            for state in set(State) - {State.TWIN}:
-                session = session_in(state, direction)
-                self.assertEqual(session.confirm(), ())
-                self.assertIs(session.state, state)
-
-    def test_what_it_says_first_is_handed_on_after_it_has_been_let_in(self) -> None:
-        session = session_in(State.TWIN, OUT)
-        introduce, notify = session.receive(CHAT)
-        self.assertEqual(introduce, Introduce(HELLO, confirmed=True))
-        self.assertEqual(session.judge(ADMITTED), (Establish(),))
-        self.assertEqual(notify, Notify())
-
-
-class DrainTests(SynchronousTestCase):
-    """The losing link of a pair."""
-
-    def test_only_a_ready_link_is_drained(self) -> None:
-        for direction in Direction:
-            for state in set(State) - {State.READY}:
-                session = session_in(state, direction)
-                session.drain()
-                self.assertIs(session.state, state)
-
-    def test_nothing_is_sent_on_it(self) -> None:
-        for message in MESSAGES:
-            session = session_in(State.DRAINING, OUT)
-            for effect in session.receive(message):
-                self.assertNotIsInstance(effect, (Send, Greet))

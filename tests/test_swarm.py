@@ -40,11 +40,12 @@ from meshproto.link.outbox import Outbox
 from meshproto.mesh.announcer import Announcer
 from meshproto.mesh.dialer import Dialer
 from meshproto.mesh.loop import Loop
-from meshproto.mesh.merger import Merger
 from meshproto.mesh.node import MeshNode
+from meshproto.mesh.peers import Peers
 from meshproto.rules.addressbook import AddressBook, Forgotten
+from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.pending import Pending, PendingLinks
-from meshproto.rules.registry import Registry
+from meshproto.rules.registry import PeerEntry, Registry
 from meshproto.rules.turns import Turns
 from meshproto.testing import __main__ as command
 from meshproto.testing import _network
@@ -494,8 +495,14 @@ class BrokenNodeTests(SynchronousTestCase):
 
         self.assertFound("late", Turns, "__init__", endless, first=44)
 
-    def test_two_links_that_are_never_merged(self) -> None:
-        self.assertFound("one link", Merger, "crossed", lambda merger, entry: None)
+    def test_a_second_link_that_is_lost_sight_of(self) -> None:
+        original = Peers.established
+
+        def forget(peers: Peers, entry: PeerEntry, link: IPeerLink) -> None:
+            original(peers, entry, link)
+            entry.second = None
+
+        self.assertFound("pairs", Peers, "established", forget)
 
     def test_a_timer_that_is_never_stopped(self) -> None:
         self.assertFound("stop", Loop, "stop", lambda loop: None)

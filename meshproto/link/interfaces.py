@@ -23,14 +23,12 @@ from meshproto.wire.messages import Greeting, Message, Refusal
 class LinkLimits:
     """What one link may take; see `NodeConfig` for each.
 
-    ``drain_timeout`` bounds the wait for the last lines of a losing link,
-    ``flush_timeout`` the wait for what is queued on a link that closes.
+    ``flush_timeout`` bounds the wait for what is queued on a link that closes.
     """
 
     max_line: int = MAX_LINE
     max_handshake_line: int = MAX_HANDSHAKE_LINE
     handshake_timeout: float = 10.0
-    drain_timeout: float = 3.0
     flush_timeout: float = 2.0
     send_queue: int = 64 * 1024 * 1024
     stall_timeout: float = 10.0
@@ -55,18 +53,11 @@ class IPeerHost(Interface):
     def link_opened(link: IPeerLink) -> None:
         """A connection came about; `link_gone` follows some day."""
 
-    def greeting_received(link: IPeerLink, hello: Greeting, confirmed: bool) -> Verdict:
-        """The far end said who it is: may it come in?
-
-        ``confirmed``: it has our own ID, but is another node for sure.
-        """
+    def greeting_received(link: IPeerLink, greeting: Greeting) -> Verdict:
+        """The far end said who it is: may it come in?"""
 
     def link_ready(link: IPeerLink) -> None:
-        """The handshake is complete on this side and its answer is on its way.
-
-        Also called for a link whose far end has our ID, while it is not yet
-        clear whether that is another node.
-        """
+        """The handshake is complete on this side and its answer is on its way."""
 
     def message_received(link: IPeerLink, message: Message) -> Message | None:
         """A message arrived after the handshake.
@@ -77,13 +68,6 @@ class IPeerHost(Interface):
 
     def turned_away(link: IPeerLink, refusal: Refusal) -> None:
         """The far end refused our dial; `link_ended` follows."""
-
-    def far_end_finished(link: IPeerLink) -> bool:
-        """The far end of a complete link has sent its last line.
-
-        Returns whether the link is to be kept for what there is to send: the
-        owner then ends it later.
-        """
 
     def link_ended(link: IPeerLink, reason: CloseReason, detail: str) -> None:
         """No more will come of this link.  Called exactly once for each.

@@ -29,7 +29,6 @@ def limits_of(config: NodeConfig) -> LinkLimits:
         max_line=config.max_line,
         max_handshake_line=config.max_handshake_line,
         handshake_timeout=config.connection_timeout,
-        drain_timeout=config.probe_timeout,
         flush_timeout=config.stop_timeout,
         send_queue=config.send_queue_hard,
         stall_timeout=config.stall_timeout,

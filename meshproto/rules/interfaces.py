@@ -53,22 +53,13 @@ class IPeerLink(Interface):
     def queued() -> int:
         """Bytes that wait here because the far end does not take them."""
 
-    def hold(reason: object) -> None:
-        """Neither read on nor send until every reason is released again."""
-
     def pause(reason: object) -> None:
         """Stop reading until every reason is resumed again."""
 
     def resume(reason: object) -> None:
-        """Take back a `pause` or a `hold`."""
+        """Take back a `pause`."""
 
     reading: bool = Attribute("Whether what the far end sends is read at present.")
-
-    def confirm() -> None:
-        """The far end, which has our ID, is another node for sure."""
-
-    def drain() -> None:
-        """Send no more, read to the far end's last line, then close."""
 
     def close(reason: CloseReason) -> None:
         """End the link; what is queued is sent first."""

@@ -259,7 +259,7 @@ class Registry:
         return cast("PeerEntry | None", link.seat)
 
     def of_key(self, key: PeerKey) -> PeerEntry | None:
-        """The peer of that ID on that host."""
+        """The peer of that key."""
         return self._entries.get(key)
 
     def of_id(self, id: str) -> tuple[PeerEntry, ...]:
@@ -301,14 +301,10 @@ class Registry:
             return self.seat(key, greeting.id, greeting.name, link, now)
 
         if known is None:
-            if self._is_full():
-                return Full()
-            return Admitted(seat())
+            return Full() if self._is_full() else Admitted(seat())
         if all(each.gone for each in known.links()):
             # It is back, and is not to wait until its last words are told.
-            return Replaced(
-                self.seat(key, greeting.id, greeting.name, link, now), known
-            )
+            return Replaced(seat(), known)
         if link.direction is Direction.INCOMING:
             return Duplicate(known)
         crosses = known.second is None and known.link.direction is Direction.INCOMING
@@ -316,9 +312,7 @@ class Registry:
             # A peer that says welcome to another dial of ours has given up the
             # link of the first: it would have said DUPLICATE otherwise.  And one
             # that bears another name has been started anew.
-            return Replaced(
-                self.seat(key, greeting.id, greeting.name, link, now), known
-            )
+            return Replaced(seat(), known)
         known.second = link
         link.seat = known
         return Crossed(known)

@@ -233,7 +233,7 @@ def broken_bound(speaker: Speaker, *, thorough: bool) -> str | None:
     return None
 
 
-def twofold(speaker: Speaker) -> list[str]:
-    """The peers to which a node has more than one link."""
+def links_of(speaker: Speaker) -> dict[str, int]:
+    """How many links a node has to each of its peers."""
     entries = speaker.node._registry.entries()
-    return [entry.name for entry in entries if len(entry.links()) > 1]
+    return {entry.name: len(entry.links()) for entry in entries}
