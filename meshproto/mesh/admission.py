@@ -74,8 +74,7 @@ class Admission:
             case Admitted() | Crossed():
                 pass
             case Replaced(_, old):
-                if old.second is not None:
-                    old.second.abort(CloseReason.REPLACED)
+                # With it a second one ends.
                 old.link.abort(CloseReason.REPLACED)
             case Duplicate(entry):
                 self._probe(entry.link)
