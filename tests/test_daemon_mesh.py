@@ -7,12 +7,11 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from tests.daemons import (
+from lab.daemons import (
     HAS_PROC_TCP,
     NO_PROC_TCP,
     PATIENCE,
     Daemon,
-    DaemonTestCase,
     Shape,
     chain,
     free_ports,
@@ -20,6 +19,7 @@ from tests.daemons import (
     star,
     tell,
 )
+from tests.daemons import DaemonTestCase
 
 #: Daemons that lose patience soon, with each other and not with the machine.
 QUICK = ("--maintenance-interval", 1, "--peer-timeout", 4, "--discovery-interval", 2)

@@ -7,17 +7,11 @@ import signal
 import ssl
 import time
 
+from lab.daemons import HAS_PROC_TCP, Daemon, Wire, free_ports, open_connections
 from meshproto.mesh.merger import GRACE_OF_SURVIVOR
 from meshproto.run.service import MAX_LOG_LINE
 from meshproto.wire.mesh1 import MAX_HANDSHAKE_LINE, MAX_LINE
-from tests.daemons import (
-    HAS_PROC_TCP,
-    Daemon,
-    DaemonTestCase,
-    Wire,
-    free_ports,
-    open_connections,
-)
+from tests.daemons import DaemonTestCase
 
 MiB = 1024 * 1024
 

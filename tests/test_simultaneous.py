@@ -18,13 +18,13 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.trial.unittest import TestCase
 
+from lab.daemons import HAS_PROC_TCP, NO_PROC_TCP, PATIENCE, open_connections, tell
 from meshproto.config import NodeConfig
 from meshproto.events import ChatReceived, Event, PeerConnected, PeerDisconnected
 from meshproto.mesh.node import MeshNode
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import Crossed, Verdict
 from meshproto.wire.messages import Greeting
-from tests.daemons import HAS_PROC_TCP, NO_PROC_TCP, PATIENCE, open_connections, tell
 
 reactor: Any = _reactor
 

@@ -23,6 +23,7 @@ from twisted.python.usage import Options as ParentOptions
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from lab.terminals import PATIENCE, ROOT, environment, free_port, run, wait_until
 from meshproto.config import NodeConfig
 from meshproto.run.process import (
     EXIT_FAILED,
@@ -32,7 +33,6 @@ from meshproto.run.process import (
 )
 from meshproto.run.tap import DaemonService, Options, StartFailed, makeService
 from tests.fakes import FakeMesh
-from tests.terminals import PATIENCE, ROOT, environment, free_port, run, wait_until
 
 UNITS = ROOT / "contrib" / "systemd"
 IN_USE = CannotListenError("", 8001, OSError(98, "Address already in use"))

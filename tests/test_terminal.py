@@ -16,9 +16,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto.run.quiet import SCREEN
-from meshproto.run.terminal import _PALETTE
-from tests.terminals import (
+from lab.terminals import (
     PATIENCE,
     Piped,
     Terminal,
@@ -29,6 +27,8 @@ from tests.terminals import (
     run,
     wait_until,
 )
+from meshproto.run.quiet import SCREEN
+from meshproto.run.terminal import _PALETTE
 
 STAMP = re.compile(r"\[\d\d:\d\d:\d\d\] ")
 CTRL_C, CTRL_D, UP, TAB, ENTER = "\x03", "\x04", "\x1b[A", "\t", "\r"

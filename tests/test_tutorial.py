@@ -21,8 +21,7 @@ from pathlib import Path
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemons import SLOW
-from tests.terminals import (
+from lab.terminals import (
     COLUMNS,
     PATIENCE,
     ROOT,
@@ -32,6 +31,7 @@ from tests.terminals import (
     free_port,
     wait_until,
 )
+from tests.daemons import SLOW
 from tests.test_docs import FENCE, text_of
 from tests.test_readme import README, block_between, blocks, plain
 
