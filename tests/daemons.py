@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from lab.daemons import Fleet
 from lab.networks import Lab, missing
-
-#: Why tests that take long are left out; empty when they are not.
-SLOW = (
-    ""
-    if os.environ.get("MESHPROTO_SLOW_TESTS")
-    else "it takes long: set MESHPROTO_SLOW_TESTS=1"
-)
+from tests.slow import SLOW
 
 
 class DaemonTestCase(SynchronousTestCase):

@@ -40,7 +40,7 @@ from bench.latency import percentile
 from bench.stage import Order, Tally, message
 from lab.daemons import HAS_PROC_TCP, NO_PROC_TCP, star
 from lab.terminals import ROOT, environment
-from tests.daemons import SLOW
+from tests.slow import SLOW
 
 NOWHERE = Environment(Path("/nonexistent"))
 ONE_PROCESS, A_PROCESS_EACH = Setting(3, each=False), Setting(3, each=True)

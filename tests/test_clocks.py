@@ -15,7 +15,8 @@ from lab.clock_cases import (
     wall_clock_set,
 )
 from lab.daemons import HAS_PROC_TCP, NO_PROC_TCP
-from tests.daemons import SLOW, LabTestCase
+from tests.daemons import LabTestCase
+from tests.slow import SLOW
 
 
 class ClockTestCase(LabTestCase):

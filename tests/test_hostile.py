@@ -32,7 +32,8 @@ from lab.hostile_talk import (
     terminal_attack,
     victims_to_dial,
 )
-from tests.daemons import SLOW, DaemonTestCase
+from tests.daemons import DaemonTestCase
+from tests.slow import SLOW
 
 #: Seconds within which an honest peer's PING is to be answered.
 PONG_WITHIN = 2.0

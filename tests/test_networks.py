@@ -33,6 +33,7 @@ from lab.networks import (
     missing,
 )
 from tests.daemons import LabTestCase
+from tests.slow import slow
 
 
 class CableTests(LabTestCase):
@@ -162,6 +163,7 @@ class NarrowTests(LabTestCase):
 class CleanTests(SynchronousTestCase):
     """A lab leaves nothing behind, however it ends."""
 
+    @slow
     def test_nothing_left(self) -> None:
         for feature in ("a cable", "a switch", "a TAP device"):
             problem = missing(feature)

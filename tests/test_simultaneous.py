@@ -25,10 +25,11 @@ from meshproto.mesh.node import MeshNode
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import Crossed, Verdict
 from meshproto.wire.messages import Greeting
+from tests.slow import some
 
 reactor: Any = _reactor
 
-ROUNDS = int(os.environ.get("MESHPROTO_ROUNDS", "25"))
+ROUNDS = int(os.environ.get("MESHPROTO_ROUNDS", len(some(range(25), 10))))
 #: Turns of the reactor between the two dials, one after the other: together, and
 #: at every stage of the other one's handshake.
 LAGS = (0, 0, 0, 1, 2)
