@@ -59,6 +59,7 @@ class FormationTests(MeshTestCase):
     def test_chain_of_3(self) -> None:
         self.form(3, chain)
 
+    @slow
     def test_star_of_3(self) -> None:
         self.form(3, star)
 
@@ -256,6 +257,7 @@ class LeavingTests(MeshTestCase):
         self.assertTrue(answers[0].endswith("\n"))
         alice.process.wait()
 
+    @slow
     def test_same_folder(self) -> None:
         """Several daemons run in one folder, and leave nothing there."""
         daemons = self.fleet.mesh(2, star)

@@ -243,6 +243,7 @@ class PipeTests(ProgramCase):
                 (ended.returncode, ended.stdout, ended.stderr), (0, b"", b""), script
             )
 
+    @slow
     def test_message_goes_out_though_nobody_listens_to_the_output(self) -> None:
         """The mesh, not the terminal, is what the message is for."""
         alice = self.piped("0", "--name", "alice")

@@ -84,8 +84,9 @@ class SwarmTests(SynchronousTestCase):
         run = play(seed)
         self.assertEqual((run.nodes, run.violation), (30, None))
 
+    @slow
     def test_several_at_a_time_are_the_same_runs(self) -> None:
-        seeds = some(range(12), 3)
+        seeds = range(12)
         self.assertEqual(list(play_all(seeds, 2)), list(play_all(seeds, 1)))
 
 

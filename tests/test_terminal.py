@@ -160,6 +160,7 @@ class ConversationTests(ProgramCase):
             lambda: alice.typed == f"> /connect 127.0.0.1:{other}", "known address"
         )
 
+    @slow
     def test_interrupted_line(self) -> None:
         """Ctrl-C clears what is typed, and leaves an empty line."""
         alice = self.started("alice")
@@ -380,6 +381,7 @@ class LeavingTests(ProgramCase):
         """The command."""
         self.check(lambda alice: alice.type(f"/quit{ENTER}"))
 
+    @slow
     def test_ctrl_d(self) -> None:
         """The end of the input, on an empty line."""
         self.check(lambda alice: alice.type(CTRL_D))
