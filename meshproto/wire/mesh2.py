@@ -31,22 +31,19 @@ sockets nor peers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
-from meshproto.wire.address import PeerAddress
-from meshproto.wire.errors import AddressError, LocalProtocolError, RemoteProtocolError
+from meshproto.wire.errors import LocalProtocolError, RemoteProtocolError
 from meshproto.wire.frames import (
     MAX_CHUNK,
     MAX_HEADER,
-    decode_fields,
     encode_fields,
     frame,
     parse_header,
     remembered,
     too_long,
 )
-from meshproto.wire.greeting import quoted
 from meshproto.wire.messages import (
     MAX_ADDRESSES,
     MAX_PAYLOAD,
@@ -55,18 +52,23 @@ from meshproto.wire.messages import (
     Chats,
     Data,
     Hello,
-    Incarnation,
     Mesh2Message,
     PeerList,
     Ping,
     Pong,
     Ready,
-    RefusalReason,
     Refused,
     RequestPeers,
     Welcome,
-    check_number,
-    check_token,
+)
+from meshproto.wire.verbs import (
+    WORDS,
+    data_of,
+    fields_of,
+    hello_of,
+    numbers_of,
+    peer_list_of,
+    texts_of,
 )
 
 #: Bytes of the longest chat message: it shares the payload with its line feed.
@@ -79,12 +81,10 @@ MAX_FIELDS: Final = 16 * 1024
 BATCH: Final = 2048
 
 _CHAT = "CHAT"
+_WITH_PAYLOAD = frozenset({"DATA", "PIECE", "PEERS", "HELLO"})
 # To write a number takes longer than everything else about a short run.
 _COMMON = 1024
 _RUNS = [b"CHAT +%d\n" % size for size in range(_COMMON)]
-_LF = 0x0A
-#: Before the key of a header in ``HELLO``.
-_HEADER = "header."
 
 
 class Mesh2:
@@ -130,7 +130,7 @@ class Mesh2:
                 lines = "".join(f"{address}\n" for address in addresses)
                 return frame("PEERS", payload=lines.encode("ascii"))
             case Hello():
-                return frame("HELLO", payload=encode_fields(_fields_of(message)))
+                return frame("HELLO", payload=encode_fields(fields_of(message)))
             case Welcome():
                 return b"WELCOME\n"
             case Refused(reason):
@@ -291,7 +291,7 @@ class Mesh2Reader:
                 if stop > end:
                     self._need = stop - at
                     break
-                run = _texts(data[begin:stop])
+                run = texts_of(data[begin:stop])
                 left -= len(run)
                 texts += run
                 at = stop
@@ -301,8 +301,8 @@ class Mesh2Reader:
                     self._need = stop - at
                     break
                 message = self._with_payload(verb, arguments, data[begin:stop])
-            elif verb in _WORDS:
-                message = _WORDS[verb](arguments)
+            elif verb in WORDS:
+                message = WORDS[verb](arguments)
             elif verb == "ABORT":
                 self._abort(arguments)
             if message is not None:
@@ -324,12 +324,12 @@ class Mesh2Reader:
             case "PIECE":
                 return self._piece(arguments, payload)
             case "PEERS":
-                return _peer_list(payload, self._max_addresses)
+                return peer_list_of(payload, self._max_addresses)
             case _:
-                return _hello(payload)
+                return hello_of(payload)
 
     def _data(self, arguments: tuple[str, ...], payload: bytes) -> Data | None:
-        number, size, fields = _numbers("DATA", arguments, 3)
+        number, size, fields = numbers_of("DATA", arguments, 3)
         if size > self.max_payload:
             raise RemoteProtocolError(
                 f"DATA: {size} bytes, but a message has at most {self.max_payload}"
@@ -337,7 +337,7 @@ class Mesh2Reader:
         if fields > min(size, MAX_FIELDS):
             raise RemoteProtocolError(f"DATA: {fields} bytes of headers")
         if len(payload) == size:
-            return _whole(payload, fields)
+            return data_of(payload, fields)
         if not 0 < len(payload) < size:
             raise RemoteProtocolError(f"DATA: {len(payload)} bytes of {size}")
         if self._pieces is not None:
@@ -347,7 +347,7 @@ class Mesh2Reader:
         return None
 
     def _piece(self, arguments: tuple[str, ...], payload: bytes) -> Data | None:
-        (number,) = _numbers("PIECE", arguments, 1)
+        (number,) = numbers_of("PIECE", arguments, 1)
         if self._pieces is None or number != self._number:
             return None
         if not payload:
@@ -358,87 +358,12 @@ class Mesh2Reader:
         content, self._pieces = self._pieces, None
         if len(content) > self._size:
             raise RemoteProtocolError(f"PIECE: {len(content)} bytes of {self._size}")
-        return _whole(bytes(content), self._fields)
+        return data_of(bytes(content), self._fields)
 
     def _abort(self, arguments: tuple[str, ...]) -> None:
-        (number,) = _numbers("ABORT", arguments, 1)
+        (number,) = numbers_of("ABORT", arguments, 1)
         if number == self._number:
             self._pieces = None
-
-
-def _fields_of(hello: Hello) -> Iterator[tuple[str, str]]:
-    """The fields of ``HELLO``, in the order in which we send them."""
-    life = hello.incarnation
-    yield "identity", hello.identity
-    yield "incarnation", f"{life.counter} {life.nonce}"
-    yield "link", str(hello.link)
-    if hello.ended is not None:
-        yield "ended", str(hello.ended)
-    yield "id", hello.id
-    yield "name", hello.name
-    if hello.mesh:
-        yield "mesh", hello.mesh
-    if hello.addresses:
-        yield "addresses", " ".join(map(str, hello.addresses))
-    if hello.features:
-        yield "features", " ".join(sorted(hello.features))
-    yield "max_payload", str(hello.max_payload)
-    for key, value in hello.headers:
-        yield _HEADER + key, value
-
-
-def _hello(payload: bytes) -> Hello:
-    fields = decode_fields(payload, "HELLO")
-    try:
-        counter, _, nonce = fields["incarnation"].partition(" ")
-        return Hello(
-            identity=fields["identity"],
-            incarnation=Incarnation(_number(counter), nonce),
-            link=_number(fields["link"]),
-            ended=_number(fields["ended"]) if "ended" in fields else None,
-            id=fields["id"],
-            name=fields["name"],
-            mesh=fields.get("mesh", ""),
-            addresses=_addresses(_list(fields, "addresses")[:MAX_ADDRESSES]),
-            features=frozenset(_list(fields, "features")),
-            max_payload=_number(fields["max_payload"]),
-            headers=tuple(
-                (key.removeprefix(_HEADER), value)
-                for key, value in fields.items()
-                if key.startswith(_HEADER)
-            ),
-        )
-    except KeyError as error:
-        raise RemoteProtocolError(f"HELLO: no {error.args[0]}") from None
-    except ValueError as error:
-        raise RemoteProtocolError(f"HELLO: {error}") from None
-
-
-def _list(fields: dict[str, str], key: str) -> list[str]:
-    value = fields.get(key)
-    return value.split(" ") if value else []
-
-
-def _peer_list(payload: bytes, max_addresses: int) -> PeerList:
-    if not payload:
-        return PeerList(())
-    if not payload.endswith(b"\n"):
-        raise RemoteProtocolError("PEERS: the last line has no end")
-    entries = payload.decode("utf-8", "replace").split("\n")
-    entries.pop()
-    addresses = _addresses(entries[:max_addresses])
-    return PeerList(addresses, skipped=len(entries) - len(addresses))
-
-
-def _addresses(entries: list[str]) -> tuple[PeerAddress, ...]:
-    """Those entries that are addresses."""
-    addresses: list[PeerAddress] = []
-    for entry in entries:
-        try:
-            addresses.append(PeerAddress.parse(entry))
-        except AddressError:
-            continue
-    return tuple(addresses)
 
 
 def _run(payload: bytes) -> bytes:
@@ -447,28 +372,6 @@ def _run(payload: bytes) -> bytes:
     if size >= _COMMON:
         return b"CHAT +%d\n" % size + payload
     return _RUNS[size] + payload if size else b""
-
-
-def _texts(payload: bytes) -> list[str]:
-    """The lines of a run."""
-    try:
-        text = payload[:-1].decode()
-    except UnicodeDecodeError:
-        raise RemoteProtocolError("CHAT: not UTF-8") from None
-    texts = text.split("\n", MAX_RUN)
-    if len(texts) > MAX_RUN or "\r" in text or not all(texts) or payload[-1] != _LF:
-        # An empty payload has an empty text.
-        raise RemoteProtocolError(f"CHAT: {_fault(payload, texts)}")
-    return texts
-
-
-def _fault(payload: bytes, texts: list[str]) -> str:
-    """What is wrong with a run."""
-    if not payload.endswith(b"\n"):
-        return "the last text has no end"
-    if len(texts) > MAX_RUN:
-        return f"more than {MAX_RUN} texts"
-    return "a CR" if b"\r" in payload else "an empty text"
 
 
 def _add_chats(messages: list[Mesh2Message], texts: list[str]) -> None:
@@ -485,71 +388,3 @@ def _pieces(fields: bytes, payload: bytes, number: int) -> Iterator[bytes]:
     yield frame("DATA", number, size, len(fields), payload=first)
     for begin in range(len(first) - len(fields), len(payload), MAX_CHUNK):
         yield frame("PIECE", number, payload=payload[begin : begin + MAX_CHUNK])
-
-
-def _whole(content: bytes, fields: int) -> Data:
-    headers = decode_fields(content[:fields], "DATA")
-    try:
-        return Data(content[fields:], tuple(headers.items()))
-    except ValueError as error:
-        raise RemoteProtocolError(f"DATA: {error}") from None
-
-
-def _number(text: str) -> int:
-    """A number in its one spelling; raises `ValueError`."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 19) or (
-        text[0] == "0" and text != "0"
-    ):
-        raise ValueError(f"no number: {quoted(text.encode())}")
-    number = int(text)
-    check_number("a number", number)
-    return number
-
-
-def _numbers(verb: str, arguments: tuple[str, ...], count: int) -> list[int]:
-    """The first arguments, which are numbers."""
-    if len(arguments) < count:
-        raise RemoteProtocolError(f"{verb}: {len(arguments)} of {count} arguments")
-    try:
-        return [_number(text) for text in arguments[:count]]
-    except ValueError as error:
-        raise RemoteProtocolError(f"{verb}: {error}") from None
-
-
-def _ping(arguments: tuple[str, ...]) -> Ping:
-    return Ping(_token("PING", arguments[0])) if arguments else _PING
-
-
-def _pong(arguments: tuple[str, ...]) -> Pong:
-    return Pong(_token("PONG", arguments[0])) if arguments else _PONG
-
-
-def _token(verb: str, text: str) -> str:
-    try:
-        check_token("a token", text)
-    except ValueError as error:
-        raise RemoteProtocolError(f"{verb}: {error}") from None
-    return text
-
-
-def _refused(arguments: tuple[str, ...]) -> Refused:
-    if not arguments:
-        raise RemoteProtocolError("REFUSED: no reason")
-    return Refused(_REASONS.get(arguments[0], RefusalReason.OTHER))
-
-
-# One of each: a flood of them is a list of the same.
-_PING, _PONG, _REQUEST_PEERS = Ping(), Pong(), RequestPeers()
-_WELCOME, _READY = Welcome(), Ready()
-_REASONS = {reason.value: reason for reason in RefusalReason}
-
-_WITH_PAYLOAD = frozenset({"DATA", "PIECE", "PEERS", "HELLO"})
-#: What is said by a header alone.
-_WORDS: dict[str, Callable[[tuple[str, ...]], Mesh2Message]] = {
-    "PING": _ping,
-    "PONG": _pong,
-    "REQUEST_PEERS": lambda _: _REQUEST_PEERS,
-    "WELCOME": lambda _: _WELCOME,
-    "READY": lambda _: _READY,
-    "REFUSED": _refused,
-}
