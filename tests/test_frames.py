@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+import fuzz.mesh2
+from fuzz.receive import CUT
 from meshproto.errors import LocalProtocolError, RemoteProtocolError
 from meshproto.wire import frames
 from meshproto.wire.frames import MAX_CHUNK, MAX_FRAME, MAX_HEADER, Header, parse_header
@@ -38,6 +42,8 @@ from tests.test_mesh2 import (
     outcome,
     singly,
 )
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class HeaderTests(SynchronousTestCase):
@@ -488,3 +494,25 @@ class BatchTests(Mesh2TestCase):
         self.assertTrue(reader.waiting)
         self.assertRaises(RemoteProtocolError, reader.feed, b"")
         self.assertFalse(reader.waiting)
+
+
+class SeedTests(SynchronousTestCase):
+    """The corpus from which the fuzzer sets out; it needs no Atheris here."""
+
+    def test_seeds(self) -> None:
+        seeds = [*sorted((ROOT / "fuzz" / "corpus" / "mesh2").iterdir())]
+        self.assertGreater(len(seeds), 30)
+        for seed in seeds:
+            fuzz.mesh2.one_input(seed.read_bytes())
+        fuzz.mesh2.one_input(b"")
+
+    @given(NEARLY, st.lists(st.integers(0, 9999), max_size=3))
+    def test_it_is_what_the_page_says(self, stream: bytes, points: list[int]) -> None:
+        """The reference is written from the page, and the codec is not."""
+        fuzz.mesh2.one_input(CUT.join(cut(stream.replace(CUT, b""), points)))
+
+    def test_another_message_is_noticed(self) -> None:
+        """The check itself does see what is wrong."""
+        self.patch(fuzz.mesh2, "_CODEC", Mesh2(max_addresses=1, max_payload=63))
+        for stream in (b"PEERS +8\na:1\nb:2\n", b"DATA 1 64 0 +1\nx"):
+            self.assertRaises(AssertionError, fuzz.mesh2.one_input, stream)
