@@ -348,7 +348,7 @@ def expected(scene: Scene, stream: bytes) -> tuple[list[object], bytes]:
 
 def _hello(line: bytes) -> Greeting | None:
     try:
-        id, _, name = line.decode().partition(":")
+        id, _, name = line.removesuffix(b"\t").decode().partition(":")
         return Greeting(id, name.strip(" ") or id)
     except ValueError:
         return None

@@ -37,12 +37,11 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Final
 
+from meshproto.wire import greeting
 from meshproto.wire.address import PeerAddress
-from meshproto.wire.errors import AddressError, LocalProtocolError, RemoteProtocolError
+from meshproto.wire.errors import AddressError, LocalProtocolError
 from meshproto.wire.messages import (
     MAX_ADDRESSES,
-    MAX_ID,
-    MAX_NAME,
     MAX_RUN,
     Chat,
     Chats,
@@ -53,21 +52,20 @@ from meshproto.wire.messages import (
     Pong,
     Refusal,
     RequestPeers,
-    is_id,
 )
 
-DELIMITER: Final = b"\n"
+DELIMITER: Final = greeting.DELIMITER
+MAX_GREETING: Final = greeting.MAX_GREETING
 MAX_LINE: Final = 16_384
 MAX_HANDSHAKE_LINE: Final = 512
-#: Bytes of the longest ``ID:NAME``: a character of a name takes up to four.
-MAX_GREETING: Final = MAX_ID + 1 + 4 * MAX_NAME
-#: Bytes of a far end's first words that an error quotes.
-MAX_QUOTED: Final = 40
 #: Lines and bytes that are decoded at once: as values, short lines take many
 #: times their memory.  What a transport reads at once (64 KiB), with the line
 #: that was incomplete before it, is one piece.
 MAX_LINES: Final = 2048
 PIECE: Final = 128 * 1024
+
+#: What to tell of a far end that does not begin as a node does.
+not_a_node = greeting.not_a_node
 
 WORD_JOINER: Final = "\u2060"
 
@@ -110,19 +108,11 @@ class Mesh1:
         self._max_addresses = max_addresses
 
     def decode_greeting(self, line: bytes) -> Greeting:
-        """What a dialler's first line says.
+        """What a dialler's first line says.  One tab at its end says nothing here.
 
         Raises `RemoteProtocolError` with the reason when it is no ``ID:NAME``.
         """
-        # What is not UTF-8 becomes what neither an ID nor a name may hold.
-        text = line.decode("utf-8", "surrogateescape")
-        id, colon, name = text.partition(":")
-        try:
-            return Greeting(id, name.strip(" ") or id)
-        except ValueError as error:
-            is_near = is_id(id) or (colon and " " not in id.strip(" "))
-            reason = f"bad handshake: {error}" if is_near else not_a_node(line)
-            raise RemoteProtocolError(reason) from None
+        return greeting.decode_greeting(line)[0]
 
     def decode_answer(self, line: bytes) -> Greeting | Refusal:
         """What a listener answers to the greeting.
@@ -196,8 +186,8 @@ class Mesh1:
         match message:
             case Chat(text):
                 return self.encode_chat(text)
-            case Greeting(id, name):
-                return f"{id}:{name}\n".encode()
+            case Greeting():
+                return greeting.encode_greeting(message)
             case Refusal():
                 return f"{message.value}\n".encode()
             case Ping():
@@ -288,17 +278,6 @@ def _add_chats(messages: list[Message], texts: list[str]) -> None:
 def block_of(lines: list[bytes]) -> bytes:
     """Encoded lines as one piece."""
     return b"".join(lines)
-
-
-def not_a_node(said: bytes) -> str:
-    """What to tell of a far end that does not begin as a node does.
-
-    Quotes the beginning of its first line, in ASCII with all else escaped.
-    """
-    line = said.partition(DELIMITER)[0].removesuffix(b"\r")
-    quoted = ascii(line[:MAX_QUOTED])[2:-1].replace('"', '\\"')
-    dots = "..." if len(line) > MAX_QUOTED else ""
-    return f'not a mesh node, it said "{quoted}{dots}"'
 
 
 def next_lines(data: bytes, limit: int) -> int:
