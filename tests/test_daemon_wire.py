@@ -9,7 +9,8 @@ import time
 
 from meshproto.mesh.merger import GRACE_OF_SURVIVOR
 from meshproto.run.service import MAX_LOG_LINE
-from meshproto.wire.mesh1 import MAX_HANDSHAKE_LINE, MAX_LINE
+from meshproto.wire.greeting import MAX_HANDSHAKE_LINE
+from meshproto.wire.mesh1 import MAX_LINE
 from tests.daemons import (
     HAS_PROC_TCP,
     Daemon,

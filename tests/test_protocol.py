@@ -33,6 +33,7 @@ from meshproto.rules.registry import (
 )
 from meshproto.rules.turns import LONG_TURN, SHORT_TURN
 from meshproto.wire.address import EndpointTarget, PeerAddress
+from meshproto.wire.mesh1 import MAX_LINE
 from meshproto.wire.messages import (
     Chat,
     Chats,
@@ -102,10 +103,11 @@ def message_of(told: list[tuple[object, ...]]) -> list[object]:
 
 class LinkCase(SynchronousTestCase):
     limits = LinkLimits()
+    max_line = MAX_LINE
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.host = FakeHost(self.clock, limits=self.limits)
+        self.host = FakeHost(self.clock, limits=self.limits, max_line=self.max_line)
 
     def tearDown(self) -> None:
         self.assertEqual(self.flushLoggedErrors(), [])
@@ -600,7 +602,8 @@ class LineLengthTests(LinkCase):
 
 
 class ShortLineTests(LinkCase):
-    limits = LinkLimits(max_line=1000, max_handshake_line=400)
+    limits = LinkLimits(max_handshake_line=400)
+    max_line = 1000
 
     def test_the_limits_are_the_owners(self) -> None:
         wire = self.incoming()

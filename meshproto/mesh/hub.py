@@ -72,6 +72,7 @@ from meshproto.rules.registry import (
 )
 from meshproto.rules.turns import Turns
 from meshproto.wire.address import IPAddress, PeerAddress, Target
+from meshproto.wire.interfaces import IWire
 from meshproto.wire.mesh1 import Mesh1
 from meshproto.wire.messages import (
     Chats,
@@ -122,7 +123,6 @@ class Hub:
         self.announcer = Announcer(clock)
         self._emit = self.announcer.emit
         self.limits = LinkLimits(
-            max_line=config.max_line,
             max_handshake_line=config.max_handshake_line,
             handshake_timeout=config.connection_timeout,
             drain_timeout=config.probe_timeout,
@@ -130,7 +130,7 @@ class Hub:
             send_queue=config.send_queue_hard,
             stall_timeout=config.stall_timeout,
         )
-        self._codec = Mesh1(
+        self._wire = Mesh1(
             max_line=config.max_line, max_addresses=config.max_addresses_per_list
         )
         self.registry = Registry("", config.max_peers)
@@ -174,7 +174,7 @@ class Hub:
             introduce=self.discovery.introduce,
             probe=self.maintenance.probe,
         )
-        self.fanout = Fanout(self.registry, clock, self._codec)
+        self.fanout = Fanout(self.registry, clock, self._wire)
         self.drains = Drains(self.registry, clock, config.send_queue_soft)
         self._throttle = Throttle(config, clock, self._emit)
         self._network = network
@@ -229,9 +229,9 @@ class Hub:
         """Whether the host is this machine."""
         return self._network.is_own_host(host)
 
-    def codec(self) -> Mesh1:
-        """The codec of ``mesh/1``."""
-        return self._codec
+    def wire(self) -> IWire:
+        """``mesh/1``."""
+        return self._wire
 
     def own_greeting(self) -> Greeting:
         """Who this node is."""
