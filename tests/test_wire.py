@@ -12,8 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from meshproto.errors import LocalProtocolError, RemoteProtocolError
 from meshproto.wire import greeting, mesh1, messages
 from meshproto.wire.address import PeerAddress
+from meshproto.wire.errors import LineTooLong
 from meshproto.wire.greeting import decode_answer, decode_greeting
-from meshproto.wire.mesh1 import MAX_LINES, PIECE, Mesh1, next_lines
+from meshproto.wire.interfaces import IReader, IWire
+from meshproto.wire.mesh1 import MAX_LINES, PIECE, Mesh1, Mesh1Reader, next_lines
 from meshproto.wire.messages import (
     MAX_RUN,
     Chat,
@@ -728,6 +730,65 @@ class NextLinesTests(SynchronousTestCase):
         for data in (b"", b"abc", b"abcd\n", b"abc\r"):
             self.assertEqual(codec.read(data, 3), ([], 0))
         self.assertEqual(codec.read(b"\nabc", 3), ([], 1))
+
+
+class ReaderTests(SynchronousTestCase):
+    """The lines of one link, in whatever pieces they arrive."""
+
+    def all_of(self, reader: Mesh1Reader, *pieces: bytes) -> list[Message]:
+        messages: list[Message] = []
+        for piece in pieces:
+            messages += reader.feed(piece)
+            while reader.waiting:
+                messages += reader.feed(b"")
+        return singly(messages)
+
+    def test_what_it_is(self) -> None:
+        """The interfaces are for the type checker; this is for it to check."""
+        wire: IWire = Mesh1()
+        reader: IReader = wire.reader()
+        self.assertFalse(reader.waiting)
+        self.assertEqual(wire.block_of([b"a\n", b"b\n"]), b"a\nb\n")
+
+    @given(st.lists(st.text("aP\n\r", max_size=9), max_size=9))
+    def test_pieces_come_to_the_same_as_the_whole(self, pieces: list[str]) -> None:
+        stream = "".join(pieces).encode()
+        together = self.all_of(Mesh1().reader(), stream)
+        apart = self.all_of(Mesh1().reader(), *map(str.encode, pieces))
+        self.assertEqual(apart, together)
+        lines = stream.split(b"\n")[:-1]
+        said = [m for line in lines for m in Mesh1().decode(line.removesuffix(b"\r"))]
+        self.assertEqual(together, singly(said))
+
+    def test_half_a_line_waits_for_the_other_half(self) -> None:
+        reader = Mesh1().reader()
+        self.assertEqual(reader.feed(b"hel"), [])
+        self.assertFalse(reader.waiting)
+        self.assertEqual(reader.feed(b"lo\nPO"), [Chats(("hello",))])
+        self.assertFalse(reader.waiting)
+
+    def test_a_batch_is_bounded(self) -> None:
+        reader = Mesh1().reader()
+        messages = reader.feed(b"x\n" * (MAX_LINES + 1))
+        self.assertEqual(len(singly(messages)), MAX_LINES)
+        self.assertTrue(reader.waiting)
+        self.assertEqual(singly(reader.feed(b"y\n")), [Chat("x"), Chat("y")])
+        self.assertFalse(reader.waiting)
+
+    def test_at_the_limit_and_one_past_it(self) -> None:
+        for end in (b"\n", b"\r\n"):
+            reader = Mesh1(max_line=400).reader()
+            self.assertEqual(self.all_of(reader, b"x" * 400, end), [Chat("x" * 400)])
+            for pieces in ([b"x" * 401 + end], [b"x" * 400, b"x"]):
+                reader = Mesh1(max_line=400).reader()
+                error = self.assertRaises(LineTooLong, self.all_of, reader, *pieces)
+                self.assertEqual(str(error), "more than 400 bytes")
+
+    def test_the_lines_before_one_that_is_too_long(self) -> None:
+        reader = Mesh1(max_line=400).reader()
+        self.assertEqual(reader.feed(b"a\n" + b"x" * 401), [Chats(("a",))])
+        self.assertTrue(reader.waiting)
+        self.assertRaises(LineTooLong, reader.feed, b"")
 
 
 def singly(messages: list[Message]) -> list[Message]:

@@ -128,7 +128,7 @@ class MeshProtocol(LineReceiver):
 
     def lineReceived(self, line: bytes) -> None:
         """The far end says who it is; what follows is for the wire's reader."""
-        if self._ended():
+        if self._session.state is ENDED:
             return
         line = line.removesuffix(b"\r")
         if len(line) > self._limits.max_handshake_line:
@@ -189,9 +189,10 @@ class MeshProtocol(LineReceiver):
             because = CloseReason.CLOSED_BY_PEER, self._half_said()
         else:
             because = CloseReason.CONNECTION_LOST, reason.getErrorMessage()
-        self._because = because
-        has_last_words = self._waits_to_be_told()
-        if not has_last_words or self._flow.lose(closed=closed) is Step.FINISH:
+        left = self._waits_to_be_told()
+        if left and self._flow.lose(closed=closed) is not Step.FINISH:
+            self._because = because
+        else:
             self._end(*because, abort=False)
             self._host.link_gone(self)
 
@@ -312,7 +313,7 @@ class MeshProtocol(LineReceiver):
 
     def _waits_to_be_told(self) -> bool:
         """Whether messages that have arrived are kept back by a pause or a turn."""
-        if not self.paused or self._ended():
+        if not self.paused or self._session.state is ENDED:
             return False
         self._decode_rest()
         return bool(self._inbox.waiting) or self._inbox.reader.waiting
@@ -357,13 +358,13 @@ class MeshProtocol(LineReceiver):
             self._decode_rest()
             self._tell()
             self.dataReceived(b"")
-            if self.paused or self._ended():
+            if self.paused or self._session.state is ENDED:
                 return
             if self._flow.gone:
                 self._end(*self._because, abort=False)
             elif self._flow.finished:
                 self._heard_to_the_end()
-        if not (self._flow.gone or self._ended()):
+        if not (self._flow.gone or self._session.state is ENDED):
             self.transport.resumeProducing()
 
     def _heard_to_the_end(self) -> None:
@@ -440,13 +441,9 @@ class MeshProtocol(LineReceiver):
             case _:
                 self._end(CloseReason.HANDSHAKE_TIMEOUT, abort=True)
 
-    def _ended(self) -> bool:
-        # Where every message passes the state is looked at without this call.
-        return self._session.state is ENDED
-
     def _end(self, reason: CloseReason, detail: str = "", *, abort: bool) -> None:
         """End the link, once; the owner hears of it before this returns."""
-        if self._ended():
+        if self._session.state is ENDED:
             return
         self._session.end()
         self._deadline.clear()

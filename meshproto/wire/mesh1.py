@@ -102,7 +102,11 @@ class Mesh1:
         `PIECE` bytes.  None, and 0 bytes, when the first line is not complete or
         too long.
         """
-        end = next_lines(data, limit)
+        if len(data) <= limit and len(data) <= PIECE:
+            # Nearly always, and not worth a call.
+            end = data.rfind(DELIMITER) + 1
+        else:
+            end = next_lines(data, limit)
         if not end:
             return [], 0
         if b"\r" in data:
@@ -128,11 +132,18 @@ class Mesh1:
     def _messages(self, joined: str, texts: list[str]) -> list[Message]:
         # A line feed is no part of a longer UTF-8 sequence, so each text is what
         # its line says by itself.
-        if len(texts) == 1 and joined[:1] not in _SUSPECT:
-            return [Chats((joined,))]
+        if len(texts) == 1:
+            # Nearly always, and a single message waits for nothing else.
+            if joined[:1] not in _SUSPECT:
+                return [Chats((joined,))]
+            is_mixed = True
+        else:
+            is_mixed = _may_hold_more_than_chat(joined, texts)
+            if not is_mixed and len(texts) <= MAX_RUN:
+                return [Chats(tuple(texts))]
         messages: list[Message] = []
         begin = 0
-        if _may_hold_more_than_chat(joined, texts):
+        if is_mixed:
             for index, text in enumerate(texts):
                 if text[:1] not in _SUSPECT:
                     continue
@@ -268,18 +279,11 @@ def _may_hold_more_than_chat(joined: str, texts: list[str]) -> bool:
     # To look for a character in all lines at once costs next to nothing.
     for character in _SUSPECT_CHARACTERS:
         if character in joined:
-            break
-    else:
-        if all(texts):
-            return False
-    return not _SUSPECT.isdisjoint(map(_BEGINNING, texts))
+            return not _SUSPECT.isdisjoint(map(_BEGINNING, texts))
+    return not all(texts)
 
 
 def _add_chats(messages: list[Message], texts: list[str]) -> None:
-    if 0 < len(texts) <= MAX_RUN:
-        # Nearly always, and a single message waits for nothing else.
-        messages.append(Chats(tuple(texts)))
-        return
     for begin in range(0, len(texts), MAX_RUN):
         messages.append(Chats(tuple(texts[begin : begin + MAX_RUN])))
 
@@ -291,8 +295,6 @@ def next_lines(data: bytes, limit: int) -> int:
     or CRLF).  There are no more of them than `PIECE` bytes hold, and one at least
     if the first is complete and fits.
     """
-    if len(data) <= limit and len(data) <= PIECE:
-        return data.rfind(DELIMITER) + 1
     most = len(data)
     if most > PIECE:
         most = PIECE
