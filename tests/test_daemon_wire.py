@@ -10,7 +10,8 @@ import time
 from lab.daemons import HAS_PROC_TCP, Daemon, Wire, free_ports, open_connections
 from meshproto.mesh.merger import GRACE_OF_SURVIVOR
 from meshproto.run.service import MAX_LOG_LINE
-from meshproto.wire.mesh1 import MAX_HANDSHAKE_LINE, MAX_LINE
+from meshproto.wire.greeting import MAX_HANDSHAKE_LINE
+from meshproto.wire.mesh1 import MAX_LINE
 from tests.daemons import DaemonTestCase
 from tests.slow import slow, some
 

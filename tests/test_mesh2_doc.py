@@ -96,12 +96,12 @@ class TranscriptTests(SynchronousTestCase):
 
     def test_greetings(self) -> None:
         for arrow, who in (
-            (">", Greeting("peer-8002", "bob")),
-            ("<", Greeting("peer-8001", "alice")),
+            (">", Greeting("peer-8002", "bob", mesh2=True)),
+            ("<", Greeting("peer-8001", "alice", mesh2=True)),
         ):
             line = self.lines(arrow)[0]
-            self.assertEqual(decode_greeting(line[:-1]), (who, True))
-            self.assertEqual(encode_greeting(who, mesh2=True), line)
+            self.assertEqual(decode_greeting(line[:-1]), who)
+            self.assertEqual(encode_greeting(who), line)
 
     def test_what_is_heard(self) -> None:
         for arrow, said in SAID.items():

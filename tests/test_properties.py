@@ -31,6 +31,7 @@ from meshproto.events import (
 )
 from meshproto.link.interfaces import LinkLimits
 from meshproto.mesh.node import MeshNode
+from meshproto.wire import mesh1
 from tests.fakes import Bench
 from tests.slow import examples
 
@@ -147,7 +148,12 @@ class PiecesTests(SynchronousTestCase):
     def test_with_the_limits_of_every_day(
         self, scene: Scene, lines: list[tuple[bytes, int, bytes]], points: list[int]
     ) -> None:
-        usual = Scene(scene.direction, ending=scene.ending, limits=LinkLimits())
+        usual = Scene(
+            scene.direction,
+            ending=scene.ending,
+            limits=LinkLimits(),
+            max_line=mesh1.MAX_LINE,
+        )
         stream = b"bob\n" + b"".join(char * size + end for char, size, end in lines)
         check(usual, cuttings(stream, points), [stream], cuttings(stream, [4]))
 

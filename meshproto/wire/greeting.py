@@ -1,7 +1,18 @@
-"""The first line of either wire: ``ID:NAME``, and what the sender speaks.
+"""The greeting: the first line of each end, before any wire is spoken.
 
-A node that speaks ``mesh/2`` as well ends the line with one tab.  A node that
-speaks ``mesh/1`` alone ignores that tab, as it does other white space there.
+::
+
+    dialler -> listener   ID:NAME      who I am
+    listener -> dialler   ID:NAME      welcome; this is me
+                          DUPLICATE    refused: I have that peer; closes
+                          MAX_PEERS    refused: no seat left; closes
+
+A node that speaks ``mesh/2`` as well ends its ``ID:NAME`` with one tab.  A node that
+speaks ``mesh/1`` alone ignores that tab, as the original does with white space.
+
+A line ends with LF or CRLF; we send LF.  It has at most 512 bytes, the line end
+not counted.  Anything else raises `RemoteProtocolError`: the link is closed
+without an answer.
 """
 
 from __future__ import annotations
@@ -9,9 +20,10 @@ from __future__ import annotations
 from typing import Final
 
 from meshproto.wire.errors import RemoteProtocolError
-from meshproto.wire.messages import MAX_ID, MAX_NAME, Greeting, is_id
+from meshproto.wire.messages import MAX_ID, MAX_NAME, Greeting, Refusal, is_id
 
 DELIMITER: Final = b"\n"
+MAX_HANDSHAKE_LINE: Final = 512
 #: At the end of a greeting: "I speak mesh/2 as well".
 MARK: Final = b"\t"
 #: Bytes of the longest greeting, with its mark: a character of a name takes up to
@@ -21,30 +33,40 @@ MAX_GREETING: Final = MAX_ID + 1 + 4 * MAX_NAME + len(MARK)
 MAX_QUOTED: Final = 40
 
 
-def decode_greeting(line: bytes) -> tuple[Greeting, bool]:
-    """Who greets, and whether it speaks ``mesh/2`` as well.
+def decode_greeting(line: bytes) -> Greeting:
+    """What a dialler's first line says.
 
-    ``line`` comes without its line end.  Raises `RemoteProtocolError` with the
-    reason when it is no ``ID:NAME``.
+    Raises `RemoteProtocolError` with the reason when it is no ``ID:NAME``.
     """
     # What is not UTF-8 becomes what neither an ID nor a name may hold.
     text = line.removesuffix(MARK).decode("utf-8", "surrogateescape")
     id, colon, name = text.partition(":")
     try:
-        return Greeting(id, name.strip(" ") or id), line.endswith(MARK)
+        return Greeting(id, name.strip(" ") or id, mesh2=line.endswith(MARK))
     except ValueError as error:
         is_near = is_id(id) or (colon and " " not in id.strip(" "))
         reason = f"bad handshake: {error}" if is_near else not_a_node(line)
         raise RemoteProtocolError(reason) from None
 
 
-def encode_greeting(greeting: Greeting, *, mesh2: bool = False) -> bytes:
-    """The line of a greeting, with its line end.
+def decode_answer(line: bytes) -> Greeting | Refusal:
+    """What a listener answers to the greeting.
 
-    ``mesh2``: say that the sender speaks ``mesh/2`` as well.
+    Raises `RemoteProtocolError` with the reason when it is neither ``ID:NAME``
+    nor a refusal.
     """
-    line = f"{greeting.id}:{greeting.name}".encode()
-    return line + MARK + DELIMITER if mesh2 else line + DELIMITER
+    for refusal in Refusal:
+        if line == refusal.value.encode("ascii"):
+            return refusal
+    return decode_greeting(line)
+
+
+def encode_greeting(message: Greeting | Refusal) -> bytes:
+    """The line that says it, with its line end."""
+    if isinstance(message, Refusal):
+        return f"{message.value}\n".encode()
+    line = f"{message.id}:{message.name}".encode()
+    return line + MARK + DELIMITER if message.mesh2 else line + DELIMITER
 
 
 def not_a_node(said: bytes) -> str:

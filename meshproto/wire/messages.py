@@ -37,12 +37,15 @@ _TOKEN = re.compile(r"[0-9A-Za-z._-]{1,64}\Z")
 class Greeting:
     """``ID:NAME``: who is at the other end.
 
+    ``mesh2``: it speaks ``mesh/2`` as well, which a tab behind the name says.
+
     Raises `ValueError` (the text says what is wrong) for an ID or a name that
     the grammar does not allow, so no such value exists.
     """
 
     id: str
     name: str
+    mesh2: bool = False
 
     def __post_init__(self) -> None:
         check_id(self.id)
