@@ -38,8 +38,9 @@ from bench.driver import (
 )
 from bench.latency import percentile
 from bench.stage import Order, Tally, message
-from tests.daemons import HAS_PROC_TCP, NO_PROC_TCP, SLOW, star
-from tests.terminals import ROOT, environment
+from lab.daemons import HAS_PROC_TCP, NO_PROC_TCP, star
+from lab.terminals import ROOT, environment
+from tests.slow import SLOW
 
 NOWHERE = Environment(Path("/nonexistent"))
 ONE_PROCESS, A_PROCESS_EACH = Setting(3, each=False), Setting(3, each=True)
@@ -60,6 +61,30 @@ def bench(
     if done.returncode:
         raise AssertionError(f"{done.stdout}\n{done.stderr}")
     return done.stdout
+
+
+#: Imports the modules that it is given, where nothing is that only the tests need.
+IMPORT = """
+import importlib, sys
+for name in ("hypothesis", "pyte", "pytest", "pytest_twisted", "tests"):
+    sys.modules[name] = None
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+
+
+class RequirementTests(SynchronousTestCase):
+    """What the benchmarks need is installed with the package."""
+
+    def test_no_module_needs_the_tests(self) -> None:
+        modules = {
+            ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            for folder in ("bench", "lab")
+            for path in (ROOT / folder).rglob("*.py")
+        }
+        theirs = {f"bench.contestants.{each.module}" for each in ALL if each.needs}
+        self.assertLess(theirs, modules)
+        bench(*sorted(modules - theirs), command=("-c", IMPORT))
 
 
 class ContestantTests(SynchronousTestCase):

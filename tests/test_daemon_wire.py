@@ -7,18 +7,13 @@ import signal
 import ssl
 import time
 
+from lab.daemons import HAS_PROC_TCP, Daemon, Wire, free_ports, open_connections
 from meshproto.mesh.merger import GRACE_OF_SURVIVOR
 from meshproto.run.service import MAX_LOG_LINE
 from meshproto.wire.greeting import MAX_HANDSHAKE_LINE
 from meshproto.wire.mesh1 import MAX_LINE
-from tests.daemons import (
-    HAS_PROC_TCP,
-    Daemon,
-    DaemonTestCase,
-    Wire,
-    free_ports,
-    open_connections,
-)
+from tests.daemons import DaemonTestCase
+from tests.slow import slow, some
 
 MiB = 1024 * 1024
 
@@ -137,7 +132,7 @@ class HandshakeTests(WireTestCase):
         word = "is a word of the protocol, not an ID"
         name = "bad handshake: a name is 1 to 64 printable characters"
         length = f"more than {MAX_HANDSHAKE_LINE} bytes"
-        for greeting, reason in (
+        greetings = (
             (b"\n", f'{foreign} ""'),
             (b":nobody\n", grammar),
             (b":\n", grammar),
@@ -166,7 +161,8 @@ class HandshakeTests(WireTestCase):
             (b"\x16\x03\x01\x00\x0a\n\x80\x81\n", f'{foreign} "\\x16\\x03\\x01\\x00"'),
             (b"bob:" + b"x" * MAX_HANDSHAKE_LINE + b"\n", length),
             (b"x" * (MAX_HANDSHAKE_LINE + 2), length),
-        ):
+        )
+        for greeting, reason in some(greetings, 5):
             # One line in ten seconds tells of each reason: here all are to be seen.
             alice = self.alice()
             wire = self.fleet.connect(alice)
@@ -236,6 +232,7 @@ class DuplicateTests(WireTestCase):
         wire.say(f"{hello}\n")
         self.assertEqual(wire.rest(), b"DUPLICATE\n")
 
+    @slow
     def test_probe(self) -> None:
         """The old link is asked, and goes unless it answers in 3 seconds.
 
@@ -397,6 +394,7 @@ class AddressTests(WireTestCase):
         self.assertEqual(visitor.ping(), [])
         self.assertEqual(alice.logged("Failed to connect"), 0)
 
+    @slow
     def test_many(self) -> None:
         """A line has at most 100 addresses, and a peer's word is good for 64."""
         alice = self.alice("--debug", "--max-peers", 1)
@@ -668,6 +666,7 @@ class CrossingTests(WireTestCase):
         self.assertEqual(called.ping(), [])
         self.check_one_peer(alice)
 
+    @slow
     def test_loser_that_does_not_end(self) -> None:
         """Both are cut: its last words might come after what is said next."""
         alice = self.alice()

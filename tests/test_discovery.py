@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from meshproto.config import NodeConfig
 from meshproto.events import (
     Direction,
     Event,
@@ -14,6 +15,7 @@ from meshproto.events import (
     PeersDiscovered,
 )
 from meshproto.mesh.discovery import Discovery
+from meshproto.mesh.throttle import Throttle
 from meshproto.rules.addressbook import AddressBook
 from meshproto.rules.registry import Admitted, PeerEntry, Registry
 from meshproto.wire.address import PeerAddress, ip_of
@@ -44,11 +46,13 @@ class DiscoveryCase(SynchronousTestCase):
         self.discovery = Discovery(
             self.registry,
             self.book,
+            Throttle(NodeConfig(), self.clock, self.events.append),
             self.clock,
             self.events.append,
             interval=30.0,
             advertised=self.advertised,
             dial=self.dial,
+            on_asked=lambda entry: None,
         )
         self.discovery.listening(8001, None)
 
@@ -343,7 +347,7 @@ class HeardTests(DiscoveryCase):
         self.discovery.introduce(other)
         old = self.peer("dave", "192.0.2.4", asked=True)
         self.discovery.introduce(old)
-        self.discovery.forget(old)
+        self.discovery.link_ended(old)
         self.hear(link, "192.0.2.2:8002")
         self.hear(old, "192.0.2.4:8004")
         self.assertEqual(self.entry(link).address, address("192.0.2.2:8002"))

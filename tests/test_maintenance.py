@@ -313,8 +313,8 @@ class ProbeTests(MaintenanceCase):
 
     def test_a_link_that_has_ended_is_forgotten(self) -> None:
         self.maintenance.probe(self.link)
-        self.maintenance.forget(self.link)
-        self.maintenance.forget(self.link)
+        self.maintenance.link_ended(self.link)
+        self.maintenance.link_ended(self.link)
         self.clock.advance(10)
         self.assertFalse(self.link.over)
 
@@ -324,7 +324,7 @@ class ProbeTests(MaintenanceCase):
         class Ending(FakeLink):
             def send_urgent(self, message: object) -> None:
                 link: IPeerLink = self
-                maintenance.forget(link)
+                maintenance.link_ended(link)
 
         link = Ending(Direction.INCOMING)
         maintenance.probe(link)

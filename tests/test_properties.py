@@ -33,14 +33,15 @@ from meshproto.link.interfaces import LinkLimits
 from meshproto.mesh.node import MeshNode
 from meshproto.wire import mesh1
 from tests.fakes import Bench
+from tests.slow import examples
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = int(os.environ.get("MESHPROTO_EXAMPLES", "0"))
 
 
-def examples(count: int) -> settings:
+def many(count: int) -> settings:
     """So many examples, always the same, unless the environment wants more."""
-    return settings(max_examples=EXAMPLES or count, derandomize=not EXAMPLES)
+    return settings(max_examples=EXAMPLES or examples(count), derandomize=not EXAMPLES)
 
 
 SCENES = st.builds(
@@ -116,14 +117,14 @@ class PiecesTests(SynchronousTestCase):
     @given(SCENES, STREAMS, POINTS)
     @example(Scene(), b"bob\nhi\n" + b"x" * 64 + b"\r\r\n", [])
     @example(Scene(), b"b:" + b"x" * 30 + b"\r\r\n", [])
-    @examples(800)
+    @many(800)
     def test_whatever_the_owner_does(
         self, scene: Scene, stream: bytes, points: list[int]
     ) -> None:
         check(scene, cuttings(stream, points), [stream], singles(stream))
 
     @given(PLAIN_SCENES, STREAMS, POINTS)
-    @examples(800)
+    @many(800)
     def test_it_is_what_the_words_of_the_protocol_say(
         self, scene: Scene, stream: bytes, points: list[int]
     ) -> None:
@@ -143,7 +144,7 @@ class PiecesTests(SynchronousTestCase):
         ),
         st.lists(st.integers(0, 40_000), max_size=6),
     )
-    @examples(100)
+    @many(100)
     def test_with_the_limits_of_every_day(
         self, scene: Scene, lines: list[tuple[bytes, int, bytes]], points: list[int]
     ) -> None:
@@ -232,7 +233,7 @@ class NodeTests(SynchronousTestCase):
         POINTS,
         st.booleans(),
     )
-    @examples(150)
+    @many(150)
     def test_the_application_hears_the_same(
         self,
         reaction: str,
@@ -303,7 +304,7 @@ class TextTests(SynchronousTestCase):
     """Whatever text a peer chooses: lines, and nothing else, come of it."""
 
     @given(TEXTS)
-    @examples(300)
+    @many(300)
     def test_what_cannot_be_seen_is_spelled_out_and_the_rest_stays(
         self, text: str
     ) -> None:
@@ -313,7 +314,7 @@ class TextTests(SynchronousTestCase):
     @example("SYSTEM")
     @example("ALICE")
     @example("bob] [SYSTEM")
-    @examples(300)
+    @many(300)
     def test_every_event_is_one_line_with_an_honest_head(self, text: str) -> None:
         lines = [*render.told(text, debug=False), *render.told(text, debug=True)]
         self.assertGreater(len(lines), 40)
@@ -321,12 +322,12 @@ class TextTests(SynchronousTestCase):
             render.check_line(line)
 
     @given(TEXTS)
-    @examples(100)
+    @many(100)
     def test_a_terminal_shows_it_and_does_nothing_else(self, text: str) -> None:
         render.check_screen([*render.said(text), *render.reported(text)])
 
     @given(TEXTS, st.integers(20, 120))
-    @examples(300)
+    @many(300)
     def test_no_row_of_a_terminal_is_a_line_of_its_own(
         self, text: str, columns: int
     ) -> None:

@@ -241,7 +241,7 @@ class ConnectionTests(TestCase):
 async def in_turns(far: socket.socket, size: int) -> bytes:
     """Read at the far end, letting the reactor go round meanwhile."""
     far.setblocking(False)
-    data = b""
+    data = bytearray()
     while len(data) < size:
         turn: Deferred[None] = Deferred()
         reactor.callLater(0, turn.callback, None)
@@ -253,4 +253,4 @@ async def in_turns(far: socket.socket, size: int) -> bytes:
         if not piece:
             break
         data += piece
-    return data
+    return bytes(data)

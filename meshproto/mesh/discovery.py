@@ -8,7 +8,7 @@ this module owns, heals what that path has missed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -20,7 +20,9 @@ from meshproto.events import (
     PeerRequestSent,
     PeersDiscovered,
 )
+from meshproto.mesh.feature import Feature, Handler
 from meshproto.mesh.loop import Loop
+from meshproto.mesh.throttle import Throttle
 from meshproto.rules.addressbook import AddressBook, disclosed
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import PeerEntry, Registry
@@ -30,31 +32,35 @@ from meshproto.wire.messages import MAX_ADDRESSES, PeerList, RequestPeers
 _ID_WITH_PORT = re.compile(r"peer-([0-9]{1,5})\Z")
 
 
-class Discovery:
+class Discovery(Feature):
     """Asks for addresses, tells addresses, and puts what it hears into the book.
 
     ``advertised`` is the host, and the port if it differs from the one that is
     bound, that the user wants told; ``dial`` is called when there may be
-    something new to dial.
+    something new to dial, ``on_asked`` when a peer asks on a link that it dialled.
     """
 
     def __init__(
         self,
         registry: Registry,
         book: AddressBook,
+        throttle: Throttle,
         clock: IReactorTime,
         emit: Callable[[Event], None],
         *,
         interval: float,
         advertised: tuple[str, int | None] | None,
         dial: Callable[[], None],
+        on_asked: Callable[[PeerEntry], None],
     ) -> None:
         self._registry = registry
         self._book = book
+        self._throttle = throttle
         self._clock = clock
         self._emit = emit
         self._advertised = advertised
         self._dial = dial
+        self._on_asked = on_asked
         self._loop = Loop(clock, interval, self._round)
         self._asked: set[IPeerLink] = set()
         self._port = 0
@@ -71,6 +77,23 @@ class Discovery:
         advertised = self._advertised_address()
         if advertised is not None:
             self._book.disown(advertised)
+
+    def handlers(self) -> Mapping[type, Handler]:
+        """Requests for addresses, and addresses."""
+        return {RequestPeers: self._asked_for, PeerList: self._told}
+
+    def peer_joined(self, entry: PeerEntry, link: IPeerLink) -> None:
+        """The dialler speaks first.
+
+        Of a twin once more: what was told before it was known to be another node
+        could not name the others in the same state.
+        """
+        if link.direction is Direction.OUTGOING:
+            self.introduce(link)
+
+    def link_ended(self, link: IPeerLink) -> None:
+        """Forget what was asked on it."""
+        self._asked.discard(link)
 
     def start(self) -> None:
         """Begin the rounds."""
@@ -135,8 +158,26 @@ class Discovery:
         if entry is not None:
             self._emit(PeerRequestSent(peer=entry.snapshot()))
 
+    def requested_by_nobody(self, link: IPeerLink) -> None:
+        """The far end of a link asked, which is not announced."""
+        if self._throttle.heeds(link, None):
+            self.answer(link)
+
+    def _asked_for(
+        self, link: IPeerLink, entry: PeerEntry, request: RequestPeers
+    ) -> None:
+        entry.hears(link, request)
+        if self._throttle.heeds(link, entry):
+            self.answer(link)
+        if link.direction is Direction.INCOMING:
+            self._on_asked(entry)
+
+    def _told(self, link: IPeerLink, entry: PeerEntry, told: PeerList) -> None:
+        ends_introduction = entry.hears(link, told)
+        if self._throttle.heeds(link, entry):
+            self.heard(entry, link, told, ends_introduction)
+
     def answer(self, link: IPeerLink) -> None:
-        """The far end of a link asked."""
         link.send(*self._lists(link))
         entry = self._registry.of_link(link)
         if entry is not None:
@@ -186,10 +227,6 @@ class Discovery:
     def _round(self) -> None:
         self.ask_all()
         self._dial()
-
-    def forget(self, link: IPeerLink) -> None:
-        """The link has ended."""
-        self._asked.discard(link)
 
     def _ask(self, link: IPeerLink, *shared: PeerList) -> None:
         self._asked.add(link)

@@ -5,19 +5,27 @@ Owns the maintenance loop and the probes under way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from meshproto.events import CloseReason, Event, PeerReaped, PingSent
+from meshproto.events import (
+    CloseReason,
+    Event,
+    PeerReaped,
+    PingReceived,
+    PingSent,
+    PongReceived,
+)
+from meshproto.mesh.feature import Feature, Handler
 from meshproto.mesh.loop import Loop
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.liveness import Liveness, answered, is_mute
 from meshproto.rules.registry import PeerEntry, Registry
-from meshproto.wire.messages import Ping
+from meshproto.wire.messages import Ping, Pong
 
 
-class Maintenance:
+class Maintenance(Feature):
     """Pings every peer, drops the silent ones, probes those in doubt."""
 
     def __init__(
@@ -38,6 +46,10 @@ class Maintenance:
         self._loop = Loop(clock, interval, self._round)
         self._probes: dict[IPeerLink, IDelayedCall] = {}
 
+    def handlers(self) -> Mapping[type, Handler]:
+        """A session has answered the ping already."""
+        return {Ping: self._pinged, Pong: self._answered}
+
     def start(self) -> None:
         """Begin the rounds."""
         self._liveness.sweep(self._clock.seconds(), ())
@@ -47,7 +59,7 @@ class Maintenance:
         """End the rounds and every probe."""
         self._loop.stop()
         for link in tuple(self._probes):
-            self.forget(link)
+            self.link_ended(link)
 
     def probe(self, link: IPeerLink) -> None:
         """Drop the link unless something is heard on it soon.
@@ -63,11 +75,19 @@ class Maintenance:
             )
             link.send_urgent(Ping())
 
-    def forget(self, link: IPeerLink) -> None:
-        """The link has ended: nothing is left to probe."""
+    def link_ended(self, link: IPeerLink) -> None:
+        """Nothing is left to probe."""
         probe = self._probes.pop(link, None)
         if probe is not None:
             probe.cancel()
+
+    def _pinged(self, link: IPeerLink, entry: PeerEntry, ping: Ping) -> None:
+        entry.hears(link, ping)
+        self._emit(PingReceived(peer=entry.snapshot()))
+
+    def _answered(self, link: IPeerLink, entry: PeerEntry, pong: Pong) -> None:
+        entry.hears(link, pong)
+        self._emit(PongReceived(peer=entry.snapshot()))
 
     def _probe_due(self, link: IPeerLink, probed_at: float) -> None:
         del self._probes[link]

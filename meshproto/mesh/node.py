@@ -6,10 +6,10 @@ import random
 from asyncio import get_running_loop
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any, overload
+from typing import Any, cast, overload
 
 from twisted.internet.base import ReactorBase
-from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -17,17 +17,11 @@ from zope.interface import implementer
 from meshproto.config import NodeConfig
 from meshproto.errors import (
     AddressError,
-    AmbiguousPeer,
-    ConnectError,
-    MeshFull,
     NotRunning,
-    SelfConnection,
-    UnknownPeer,
     WrongLoop,
 )
 from meshproto.events import (
     CloseReason,
-    ConnectionFailed,
     Delivery,
     Event,
     KnownAddress,
@@ -36,13 +30,30 @@ from meshproto.events import (
     Peer,
 )
 from meshproto.interfaces import IMesh, INetwork
-from meshproto.link.factory import MeshServerFactory
+from meshproto.link.factory import MeshClientFactory, MeshServerFactory
 from meshproto.link.interfaces import IPeerHost
 from meshproto.link.network import TcpNetwork
-from meshproto.mesh.hub import Hub
+from meshproto.mesh.admission import Admission
+from meshproto.mesh.announcer import Announcer
+from meshproto.mesh.chat import Chat
+from meshproto.mesh.dials import Dials
+from meshproto.mesh.discovery import Discovery
+from meshproto.mesh.drain import Drains
+from meshproto.mesh.fanout import Fanout
+from meshproto.mesh.feature import Features
+from meshproto.mesh.host import Host
+from meshproto.mesh.links import OpenLinks
+from meshproto.mesh.maintenance import Maintenance
+from meshproto.mesh.merger import Merger
+from meshproto.mesh.peers import Peers
 from meshproto.mesh.stream import E, EventStream
-from meshproto.rules.registry import OWN_HOST, PeerEntry, PeerKey
+from meshproto.mesh.throttle import Throttle
+from meshproto.mesh.twins import Twins
+from meshproto.rules.addressbook import AddressBook
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.registry import Registry
 from meshproto.wire.address import Target, ip_of, parse_target
+from meshproto.wire.mesh1 import Mesh1
 from meshproto.wire.messages import Greeting
 
 
@@ -93,8 +104,7 @@ class MeshNode:
             listen=config.listen,
             timeout=config.connection_timeout,
         )
-        self._hub = Hub(config, self.clock, self._network, self._rng)
-        self._fanout = self._hub.fanout
+        self._compose()
         self._phase = _Phase.NEW
         self._listening: IListeningPort | None = None
         self._when_stopped: list[Deferred[None]] = []
@@ -103,10 +113,104 @@ class MeshNode:
         self.name = config.name or self.id
         self.port = 0
 
+    def _compose(self) -> None:
+        """Make the parts of the node, each given those that it needs."""
+        config, clock, network = self.config, self.clock, self._network
+        self._announcer = announcer = Announcer(clock)
+        emit = announcer.emit
+        wire = Mesh1(
+            max_line=config.max_line, max_addresses=config.max_addresses_per_list
+        )
+        self._registry = registry = Registry("", config.max_peers)
+        self._book = book = AddressBook(
+            network.is_own_host,
+            self._rng,
+            limit=config.max_addresses,
+            limit_per_peer=config.max_addresses_per_peer,
+            max_failures=config.max_dial_failures,
+        )
+        self._links = links = OpenLinks(registry)
+        self._fanout = fanout = Fanout(registry, clock, wire)
+        self._drains = drains = Drains(registry, clock, config.send_queue_soft)
+        throttle = Throttle(config, clock, emit)
+        maintenance = Maintenance(
+            registry,
+            clock,
+            emit,
+            interval=config.maintenance_interval,
+            peer_timeout=config.peer_timeout,
+            probe_timeout=config.probe_timeout,
+        )
+        self._discovery = discovery = Discovery(
+            registry,
+            book,
+            throttle,
+            clock,
+            emit,
+            interval=config.discovery_interval,
+            advertised=config.advertised(),
+            dial=lambda: dials.pump(),
+            on_asked=lambda entry: merger.asked(entry),
+        )
+        self._dials = dials = Dials(
+            config,
+            registry,
+            book,
+            clock,
+            emit,
+            connect=self._connect,
+            locate=discovery.locate,
+            on_ended=lambda: merger.review(),
+        )
+        twins = Twins(registry, discovery, dials, clock)
+        merger = Merger(
+            registry,
+            clock,
+            pending=lambda: [*dials.hosts(), *twins.hosts()],
+            introduce=discovery.introduce,
+            probe=maintenance.probe,
+        )
+        self._admission = Admission(
+            config,
+            registry,
+            throttle,
+            dials,
+            twins,
+            clock,
+            emit,
+            probe=maintenance.probe,
+        )
+        self._features = features = Features()
+        for feature in (Chat(announcer, throttle), discovery, maintenance, throttle):
+            features.add(feature)
+        self._host = Host(
+            config,
+            clock,
+            network,
+            wire,
+            registry=registry,
+            links=links,
+            admission=self._admission,
+            twins=twins,
+            dials=dials,
+            peers=Peers(
+                registry, book, links, dials, discovery, merger, features, clock, emit
+            ),
+            merger=merger,
+            features=features,
+            fanout=fanout,
+            drains=drains,
+        )
+
+    def _connect(self, target: Target) -> Deferred[IPeerLink]:
+        factory = MeshClientFactory(self._host, target, opened_at=self.clock.seconds())
+        connecting = self._network.endpoint(target).connect(factory)
+        return cast("Deferred[IPeerLink]", connecting)
+
     @property
     def host(self) -> IPeerHost:
         """What `MeshServerFactory` and `MeshClientFactory` are built with."""
-        return self._hub
+        return self._host
 
     # An interface of zope's has one signature for all overloads.
     @overload
@@ -139,7 +243,7 @@ class MeshNode:
         raises is logged and harms nobody.  Raises `TypeError` for a kind that
         is none.
         """
-        return self._hub.announcer.subscribe(subscriber, kinds or (Event,))
+        return self._announcer.subscribe(subscriber, kinds or (Event,))
 
     @overload
     def events(self) -> EventStream[Event]: ...  # type: ignore[override]
@@ -157,8 +261,8 @@ class MeshNode:
         """
         stream: EventStream[Any] = EventStream(
             self.config.max_queued_events,
-            on_full=self._hub.pause,
-            on_caught_up=self._hub.resume,
+            on_full=self._links.pause,
+            on_caught_up=self._links.resume,
             on_closed=self._close_stream,
         )
         self._streams[stream] = self.subscribe(stream.put, *kinds)
@@ -179,7 +283,7 @@ class MeshNode:
         self._phase = _Phase.STARTING
         try:
             _require_loop_of(self.clock)
-            listening = self._network.listen(MeshServerFactory(self._hub))
+            listening = self._network.listen(MeshServerFactory(self._host))
         except Exception:
             listening = fail()
         return listening.addCallbacks(self._started, self._not_started)
@@ -233,19 +337,7 @@ class MeshNode:
                 target = parse_target(target)
             except AddressError:
                 return fail()
-        if self._hub.book.is_own(target):
-            return self._cannot_connect(
-                SelfConnection(target, "that is this node itself")
-            )
-        for key in self._hub.book.linked_to(target):
-            entry = self._hub.registry.of_key(key)
-            if entry is not None:
-                return succeed(entry.snapshot())
-        if len(self._hub.registry) >= self.config.max_peers:
-            return self._cannot_connect(
-                MeshFull(target, f"all {self.config.max_peers} seats are taken")
-            )
-        return self._hub.dialer.dial(target)
+        return self._dials.dial(target)
 
     def broadcast(self, text: str) -> Delivery:
         """Say one line to every peer.
@@ -264,7 +356,9 @@ class MeshNode:
         several hosts run a peer of that ID, and what `broadcast` raises.
         """
         self._require_running()
-        return self._fanout.send(self._find(peer), text)
+        return self._fanout.send(
+            self._registry.find(peer, self._network.is_own_host), text
+        )
 
     def drain(self) -> Deferred[None]:
         """Wait until no peer has more than `NodeConfig.send_queue_soft` waiting.
@@ -274,13 +368,13 @@ class MeshNode:
         one that goes on taking nothing is cut in time; so this does not wait
         for ever.
         """
-        return self._hub.drains.wait()
+        return self._drains.wait()
 
     def discover(self) -> int:
         """Ask every peer for addresses now; returns how many were asked."""
         self._require_running()
-        asked = self._hub.discovery.ask_all()
-        self._hub.dialer.pump()
+        asked = self._discovery.ask_all()
+        self._dials.pump()
         return asked
 
     def pause_reading(self) -> None:
@@ -288,19 +382,19 @@ class MeshNode:
 
         For subscribers that cannot keep up; nothing is lost.
         """
-        self._hub.pause(self)
+        self._links.pause(self)
 
     def resume_reading(self) -> None:
         """Read on after `pause_reading`."""
-        self._hub.resume(self)
+        self._links.resume(self)
 
     def peers(self) -> tuple[Peer, ...]:
         """The connected peers, in the order in which they came."""
-        return self._hub.registry.snapshots()
+        return self._registry.snapshots()
 
     def known_addresses(self) -> tuple[KnownAddress, ...]:
         """The address book, as it is now."""
-        return self._hub.book.known()
+        return self._book.known()
 
     def _started(self, listening: IListeningPort) -> None:
         self._listening = listening
@@ -309,30 +403,28 @@ class MeshNode:
         self.id = self.config.id or self._default_id()
         self.name = self.config.name or self.id
         bound = ip_of(getattr(address, "host", ""))
-        self._hub.open(Greeting(self.id, self.name), self.port, bound)
+        self._host.open(Greeting(self.id, self.name))
+        self._discovery.listening(self.port, bound)
         if self._phase is _Phase.STOPPING:
             self._stop()
             return
         self._phase = _Phase.RUNNING
-        self._hub.announcer.emit(
-            NodeStarted(id=self.id, name=self.name, port=self.port)
-        )
+        self._announcer.emit(NodeStarted(id=self.id, name=self.name, port=self.port))
         for target in self.config.bootstrap_targets():
-            if self._hub.book.is_own(target):
-                self._hub.announcer.emit(
+            if self._book.is_own(target):
+                self._announcer.emit(
                     NodeError(
                         context=f"Bootstrap address {target}",
                         error="that is this node itself",
                     )
                 )
             else:
-                self._hub.book.give(target)
+                self._book.give(target)
         if self._phase is not _Phase.RUNNING:
             # A subscriber has had enough already.
             return
-        self._hub.discovery.start()
-        self._hub.maintenance.start()
-        self._hub.dialer.start()
+        self._features.start()
+        self._dials.start()
 
     def _not_started(self, failure: Failure) -> Failure:
         self._stopped(None)
@@ -345,10 +437,10 @@ class MeshNode:
 
     def _stop(self) -> None:
         self._phase = _Phase.STOPPING
-        self._hub.discovery.stop()
-        self._hub.maintenance.stop()
-        self._hub.dialer.stop()
-        waits: list[Deferred[Any]] = [self._hub.close(CloseReason.STOPPED)]
+        self._features.stop()
+        self._dials.stop()
+        self._fanout.stop()
+        waits: list[Deferred[Any]] = [self._links.close(CloseReason.STOPPED)]
         if self._listening is not None:
             waits.append(maybeDeferred(self._listening.stopListening))
         DeferredList(waits, consumeErrors=True).addCallback(self._stopped)
@@ -367,33 +459,9 @@ class MeshNode:
             unsubscribe()
             stream.end()
 
-    def _cannot_connect(self, error: ConnectError) -> Deferred[Peer]:
-        self._hub.announcer.emit(
-            ConnectionFailed(target=error.target, reason=error.reason)
-        )
-        return fail(error)
-
     def _require_running(self) -> None:
         if self._phase is not _Phase.RUNNING:
             raise NotRunning("the node is not running")
-
-    def _find(self, peer: Peer | str) -> PeerEntry:
-        if isinstance(peer, Peer):
-            own = self._network.is_own_host(peer.host)
-            key = PeerKey(OWN_HOST if own else peer.host, peer.id)
-            entry = self._hub.registry.of_key(key)
-            if entry is None:
-                raise UnknownPeer(f"{peer.id} at {peer.where} is not connected")
-            return entry
-        entries = self._hub.registry.of_id(peer)
-        if not entries:
-            raise UnknownPeer(f"no peer with the ID {peer!r} is connected")
-        if len(entries) > 1:
-            raise AmbiguousPeer(
-                f"{len(entries)} hosts run a peer with the ID {peer!r}: "
-                "pass one of peers()"
-            )
-        return entries[0]
 
 
 def _require_loop_of(reactor: object) -> None:

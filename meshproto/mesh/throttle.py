@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from meshproto.config import NodeConfig
 from meshproto.events import Event, PeerThrottled, Throttled
+from meshproto.mesh.feature import Feature
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.ratelimit import SourceLimit, TokenBucket, source_of
 from meshproto.rules.registry import PeerEntry
@@ -33,7 +34,7 @@ class _Use:
     told_at: dict[Throttled, float] = field(default_factory=dict)
 
 
-class Throttle:
+class Throttle(Feature):
     """The rates of one node.  ``emit`` is told when one begins to bite."""
 
     def __init__(
@@ -95,8 +96,8 @@ class Throttle:
             self._tell(use, entry, Throttled.CHAT, 0)
             link.pause(self)
 
-    def forget(self, link: IPeerLink) -> None:
-        """The link has ended."""
+    def link_ended(self, link: IPeerLink) -> None:
+        """Forget what it has used."""
         use = self._uses.pop(link, None)
         if use is not None and use.waiting is not None:
             use.waiting.cancel()

@@ -20,11 +20,12 @@ neither lost nor overtaken.  When that begins is decided in `_merger`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple, cast, overload
 
+from meshproto.errors import AmbiguousPeer, UnknownPeer
 from meshproto.events import CloseReason, Delivery, Direction, Peer, peer_draft
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.wire.address import PeerAddress, ip_of
@@ -300,6 +301,27 @@ class Registry:
     def at_host(self, host: str) -> tuple[PeerEntry, ...]:
         """The peers on that host; `OWN_HOST` for this machine."""
         return tuple(e for e in self._entries.values() if e.key.host == host)
+
+    def find(self, peer: Peer | str, is_own_host: Callable[[str], bool]) -> PeerEntry:
+        """The peer of a snapshot, or of an ID.
+
+        Raises `UnknownPeer`, and `AmbiguousPeer` for an ID that several have.
+        """
+        if isinstance(peer, Peer):
+            host = OWN_HOST if is_own_host(peer.host) else peer.host
+            entry = self.of_key(PeerKey(host, peer.id))
+            if entry is None:
+                raise UnknownPeer(f"{peer.id} at {peer.where} is not connected")
+            return entry
+        entries = self.of_id(peer)
+        if not entries:
+            raise UnknownPeer(f"no peer with the ID {peer!r} is connected")
+        if len(entries) > 1:
+            raise AmbiguousPeer(
+                f"{len(entries)} hosts run a peer with the ID {peer!r}: "
+                "pass one of peers()"
+            )
+        return entries[0]
 
     def admit(
         self, link: IPeerLink, hello: Greeting, now: float, *, confirmed: bool = False

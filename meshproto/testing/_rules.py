@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, cast
+from typing import Any
 
 from meshproto.events import (
     ChatReceived,
@@ -20,7 +20,6 @@ from meshproto.events import (
     PeerConnected,
     PeerDisconnected,
 )
-from meshproto.mesh.hub import Hub
 from meshproto.mesh.node import MeshNode
 from meshproto.testing._machine import Machine
 from meshproto.testing._plan import Place
@@ -203,28 +202,29 @@ def broken_bound(speaker: Speaker, *, thorough: bool) -> str | None:
     The one place of the simulator that looks inside a node: most of its lists
     are nobody else's business.
     """
-    hub, config = cast(Hub, speaker.node.host), speaker.node.config
+    node, config = speaker.node, speaker.node.config
+    pending = node._admission.pending
     sizes: list[tuple[str, int, int]] = [
-        ("peers", len(hub.registry), config.max_peers),
-        ("addresses", len(hub.book), config.max_addresses),
-        ("dials", len(hub.dialer), config.max_dials),
+        ("peers", len(node._registry), config.max_peers),
+        ("addresses", len(node._book), config.max_addresses),
+        ("dials", len(node._dials), config.max_dials),
         ("SYNs", len(speaker.machine.dials), config.max_dials),
-        ("handshakes", len(hub._pending), config.max_pending),
+        ("handshakes", len(pending), config.max_pending),
     ]
     if thorough:
-        told: dict[Any, int] = hub.book._told
+        told: dict[Any, int] = node._book._told
         sizes += [
             (f"addresses told by {peer}", count, config.max_addresses_per_peer)
             for peer, count in told.items()
         ]
         sizes += [
             (f"handshakes of {host}", count, config.max_pending_per_host)
-            for host, count in hub._pending._hosts.items()
+            for host, count in pending._hosts.items()
             if host != "localhost"
         ]
         sizes += [
             (f"bytes for {entry.key}", link.queued(), config.send_queue_hard)
-            for entry in hub.registry.entries()
+            for entry in node._registry.entries()
             for link in entry.links()
         ]
     for what, size, bound in sizes:
@@ -235,5 +235,5 @@ def broken_bound(speaker: Speaker, *, thorough: bool) -> str | None:
 
 def twofold(speaker: Speaker) -> list[str]:
     """The peers to which a node has more than one link."""
-    hub = cast(Hub, speaker.node.host)
-    return [entry.name for entry in hub.registry.entries() if len(entry.links()) > 1]
+    entries = speaker.node._registry.entries()
+    return [entry.name for entry in entries if len(entry.links()) > 1]

@@ -1,0 +1,42 @@
+"""Chat on its way in: from a link to the subscribers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from meshproto.events import CloseReason
+from meshproto.mesh.announcer import Announcer
+from meshproto.mesh.feature import Feature, Handler
+from meshproto.mesh.throttle import Throttle
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.registry import PeerEntry
+from meshproto.wire.messages import Chats
+
+
+class Chat(Feature):
+    """Tells of chat in the order in which it was said, as fast as is allowed."""
+
+    def __init__(self, announcer: Announcer, throttle: Throttle) -> None:
+        self._announcer = announcer
+        self._throttle = throttle
+
+    def handlers(self) -> Mapping[type, Handler]:
+        """Chat comes in runs."""
+        return {Chats: self._received}
+
+    def _received(self, link: IPeerLink, entry: PeerEntry, run: Chats) -> Chats | None:
+        if entry.speaks_elsewhere(link):
+            return run
+        if not entry.chats(link):
+            # It comes from a link that the peer had left: others are ahead of it.
+            link.abort(CloseReason.REPLACED)
+            return None
+        if not self._throttle.limits_chat:
+            left = self._announcer.emit_chats(link, entry.snapshot(), run.texts)
+            return Chats(left) if left else None
+        allowed = self._throttle.chat(link, entry, len(run.texts))
+        too_many = run.texts[allowed:]
+        left = self._announcer.emit_chats(link, entry.snapshot(), run.texts[:allowed])
+        self._throttle.chatted(link, entry, len(left), bool(too_many))
+        left += too_many
+        return Chats(left) if left else None

@@ -1,0 +1,205 @@
+"""What becomes of the dials of a node.
+
+The dialer dials addresses and waits; here is what a link that was dialled, and an
+answer that turned us away, mean for the address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from meshproto.config import NodeConfig
+from meshproto.errors import (
+    ConnectError,
+    HandshakeRejected,
+    MeshFull,
+    SelfConnection,
+)
+from meshproto.events import CloseReason, ConnectionFailed, Event, Peer
+from meshproto.mesh.dialer import (
+    Dialer,
+    DialReport,
+    Failed,
+    Linked,
+    dial_error,
+    events_of,
+)
+from meshproto.rules.addressbook import AddressBook
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.registry import PeerEntry, Registry, host_key
+from meshproto.wire.address import PeerAddress, Target
+from meshproto.wire.messages import Refusal
+
+_REFUSED_BECAUSE = {
+    Refusal.DUPLICATE: "refused, it still has a link to this node (DUPLICATE)",
+    Refusal.MAX_PEERS: "refused, it has no seat left (MAX_PEERS)",
+}
+
+#: So many refusals in a row may come of a link that the far end holds to an
+#: earlier run of this node.
+_DOUBTFUL_DUPLICATES = 4
+
+
+class Dials:
+    """The dials under way, and what their ends mean.
+
+    ``connect`` makes the connection to a target that is not ourselves; ``locate``
+    is told that a link shows where a peer is; ``on_ended`` hears the end of every
+    dial, before the application does.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        registry: Registry,
+        book: AddressBook,
+        clock: IReactorTime,
+        emit: Callable[[Event], None],
+        *,
+        connect: Callable[[Target], Deferred[IPeerLink]],
+        locate: Callable[[PeerEntry, IPeerLink], None],
+        on_ended: Callable[[], None],
+    ) -> None:
+        self._registry = registry
+        self._book = book
+        self._clock = clock
+        self._emit = emit
+        self._connect = connect
+        self._locate = locate
+        self._on_ended = on_ended
+        self._unsettled: set[IPeerLink] = set()
+        self._dialer = Dialer(
+            book,
+            clock,
+            max_dials=config.max_dials,
+            timeout=config.connection_timeout,
+            connect=self._connect_to_others,
+            seats=lambda: (len(registry), registry.max_peers),
+            on_report=self._dial_ended,
+        )
+
+    def __len__(self) -> int:
+        """How many dials are under way."""
+        return len(self._dialer)
+
+    def start(self) -> None:
+        """Dial what is due."""
+        self._dialer.start()
+
+    def stop(self) -> None:
+        """Give up every dial."""
+        self._dialer.stop()
+
+    def pump(self) -> None:
+        """There may be something new to dial."""
+        self._dialer.pump()
+
+    def dial(self, target: Target) -> Deferred[Peer]:
+        """Have a link to the peer of an address; see `MeshNode.connect`."""
+        if self._book.is_own(target):
+            return self._cannot(SelfConnection(target, "that is this node itself"))
+        for key in self._book.linked_to(target):
+            entry = self._registry.of_key(key)
+            if entry is not None:
+                return succeed(entry.snapshot())
+        seats = self._registry.max_peers
+        if len(self._registry) >= seats:
+            return self._cannot(MeshFull(target, f"all {seats} seats are taken"))
+        return self._dialer.dial(target)
+
+    def hosts(self) -> list[str | None]:
+        """The hosts of the dials that have not ended, None where unknown."""
+        return [self._book.host_of(target) for target in self._dialer.targets()]
+
+    def opened(self, link: IPeerLink) -> None:
+        """A connection came about."""
+        if link.target is not None:
+            self._unsettled.add(link)
+
+    def linked(self, link: IPeerLink, entry: PeerEntry) -> None:
+        """The link leads to that peer."""
+        self._settle(link, Linked(entry.snapshot(), entry.key))
+
+    def found_ourselves(self, link: IPeerLink) -> None:
+        """The link leads back to this node."""
+        if link.target is not None:
+            error = SelfConnection(link.target, "that is this node itself")
+            self._settle(link, Failed(error))
+
+    def no_seat_for(self, link: IPeerLink) -> None:
+        """The far end of the link could not be taken in."""
+        if link.target is not None:
+            error = MeshFull(link.target, "no seat is left for another peer")
+            self._settle(link, Failed(error))
+
+    def turned_away(self, link: IPeerLink, refusal: Refusal) -> None:
+        """The far end refused."""
+        target = link.target
+        if target is None:
+            return
+        if refusal is Refusal.DUPLICATE:
+            candidates = self._candidates(link, target)
+            for entry in candidates:
+                self._book.link(target, entry.key, proven=True)
+            if len(candidates) == 1:
+                (entry,) = candidates
+                self._locate(entry, link)
+                self.linked(link, entry)
+                return
+        because = _REFUSED_BECAUSE[refusal]
+        if refusal is Refusal.DUPLICATE and self._is_doubtful(target):
+            because = (
+                "refused (DUPLICATE), another node seems to use "
+                f"the ID {self._registry.own_id}: give this one another ID"
+            )
+        self._settle(link, Failed(HandshakeRejected(target, because)))
+
+    def link_ended(self, link: IPeerLink, reason: CloseReason, detail: str) -> None:
+        """No more will come of the link: its dial has failed, unless it is settled."""
+        if link.target is not None:
+            self._settle(link, Failed(dial_error(link.target, reason, detail)))
+
+    def _settle(self, link: IPeerLink, outcome: Linked | Failed) -> None:
+        """The dial that made the link has ended; only the first word counts.
+
+        Its address may be dialled anew before the link has ended.
+        """
+        if link.target is not None and link in self._unsettled:
+            self._unsettled.discard(link)
+            self._dialer.settle(link.target, outcome)
+
+    def _connect_to_others(self, target: Target) -> Deferred[IPeerLink]:
+        if self._book.is_own(target):
+            raise SelfConnection(target, "that is this node itself")
+        return self._connect(target)
+
+    def _dial_ended(self, report: DialReport) -> None:
+        self._on_ended()
+        for event in events_of(report):
+            self._emit(event)
+
+    def _cannot(self, error: ConnectError) -> Deferred[Peer]:
+        self._emit(ConnectionFailed(target=error.target, reason=error.reason))
+        return fail(error)
+
+    def _candidates(self, link: IPeerLink, target: Target) -> tuple[PeerEntry, ...]:
+        """The peers that a refusing far end may be: those on its host."""
+        here = self._registry.at_host(host_key(link))
+        if isinstance(target, PeerAddress):
+            named = [e for e in here if e.address and e.address.port == target.port]
+            if named:
+                return tuple(named)
+        if self._is_doubtful(target):
+            # It is a peer that we reach by another address.
+            return here
+        return tuple(e for e in here if not (e.address and e.proven))
+
+    def _is_doubtful(self, target: Target) -> bool:
+        """Whether a far end that says DUPLICATE means another node than us.
+
+        It would have probed and dropped a stale link to this one by now.
+        """
+        return self._book.failures(target) >= _DOUBTFUL_DUPLICATES

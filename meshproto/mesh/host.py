@@ -1,0 +1,166 @@
+"""What happens on the links of a node, put to those whom it concerns."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from meshproto.config import NodeConfig
+from meshproto.events import CloseReason, Direction
+from meshproto.interfaces import INetwork
+from meshproto.link.interfaces import IPeerHost, LinkLimits
+from meshproto.mesh.admission import Admission
+from meshproto.mesh.dials import Dials
+from meshproto.mesh.drain import Drains
+from meshproto.mesh.fanout import Fanout
+from meshproto.mesh.feature import Features
+from meshproto.mesh.links import OpenLinks
+from meshproto.mesh.merger import Merger
+from meshproto.mesh.peers import Peers
+from meshproto.mesh.twins import Twins
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.registry import Registry, Stranger, Verdict
+from meshproto.rules.turns import Turns
+from meshproto.wire.interfaces import IWire
+from meshproto.wire.messages import Greeting, Message, Refusal
+
+
+def limits_of(config: NodeConfig) -> LinkLimits:
+    """What the settings allow one link."""
+    return LinkLimits(
+        max_handshake_line=config.max_handshake_line,
+        handshake_timeout=config.connection_timeout,
+        drain_timeout=config.probe_timeout,
+        flush_timeout=config.stop_timeout,
+        send_queue=config.send_queue_hard,
+        stall_timeout=config.stall_timeout,
+    )
+
+
+@implementer(IPeerHost)
+class Host:
+    """The owner of every link of one node.  It has no rule of its own."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        clock: IReactorTime,
+        network: INetwork,
+        wire: IWire,
+        *,
+        registry: Registry,
+        links: OpenLinks,
+        admission: Admission,
+        twins: Twins,
+        dials: Dials,
+        peers: Peers,
+        merger: Merger,
+        features: Features,
+        fanout: Fanout,
+        drains: Drains,
+    ) -> None:
+        self.clock = clock
+        self.limits = limits_of(config)
+        self.turns = Turns()
+        self._network = network
+        self._wire = wire
+        self._registry = registry
+        self._links = links
+        self._admission = admission
+        self._twins = twins
+        self._dials = dials
+        self._peers = peers
+        self._merger = merger
+        self._features = features
+        self._handlers = features.handlers
+        self._fanout = fanout
+        self._drains = drains
+        self._greeting: Greeting | None = None
+
+    def open(self, greeting: Greeting) -> None:
+        """The node has a name by now."""
+        self._greeting = greeting
+        self._registry.own_id = greeting.id
+
+    # IPeerHost
+
+    def is_own_host(self, host: str) -> bool:
+        """Whether the host is this machine."""
+        return self._network.is_own_host(host)
+
+    def wire(self) -> IWire:
+        """``mesh/1``."""
+        return self._wire
+
+    def own_greeting(self) -> Greeting:
+        """Who this node is."""
+        if self._greeting is None:
+            raise RuntimeError("no link may open before the node listens")
+        return self._greeting
+
+    def link_opened(self, link: IPeerLink) -> None:
+        """Count a new connection; turn it away when there are too many."""
+        self._links.add(link)
+        self._dials.opened(link)
+        if self._links.are_closing:
+            link.close(CloseReason.STOPPED)
+        elif link.direction is Direction.INCOMING:
+            self._admission.knocked(link)
+
+    def greeting_received(
+        self, link: IPeerLink, greeting: Greeting, confirmed: bool
+    ) -> Verdict:
+        """Judge the far end of a link."""
+        # Who comes by this does not hear what was said before.
+        self._fanout.flush()
+        return self._admission.judge(link, greeting, confirmed)
+
+    def link_ready(self, link: IPeerLink) -> None:
+        """The far end is a peer, or a twin that is not announced yet."""
+        entry = self._registry.of_link(link)
+        if entry is None:
+            self._twins.ready(link)
+            return
+        self._peers.established(entry, link)
+        self._links.established(link)
+
+    def message_received(self, link: IPeerLink, message: Message) -> Message | None:
+        """Hand a message to whom it concerns."""
+        entry = self._registry.of_link(link)
+        if entry is None:
+            self._twins.said(link, message)
+            return None
+        return self._handlers[type(message)](link, entry, message)
+
+    def turned_away(self, link: IPeerLink, refusal: Refusal) -> None:
+        """The far end refused our dial."""
+        self._dials.turned_away(link, refusal)
+
+    def far_end_finished(self, link: IPeerLink) -> bool:
+        """Keep a link that is, or may soon be, merged with one that we dialled."""
+        entry = self._registry.of_link(link)
+        return entry is not None and self._merger.far_end_finished(entry, link)
+
+    def link_ended(self, link: IPeerLink, reason: CloseReason, detail: str) -> None:
+        """Free what the link held; tell of the peer that is gone."""
+        self._admission.link_ended(link)
+        was_twin = self._twins.discard(link)
+        self._features.link_ended(link)
+        departure = self._registry.remove(link)
+        if not isinstance(departure, Stranger):
+            self._peers.departed(departure, link, reason)
+        elif was_twin and self._twins.was_ourselves(link):
+            self._twins.found_ourselves(link)
+        elif link.target is None:
+            self._admission.tell_of(link, reason, detail)
+        self._dials.link_ended(link, reason, detail)
+        self._merger.review()
+        self._drains.check()
+
+    def link_gone(self, link: IPeerLink) -> None:
+        """A connection is closed."""
+        self._links.discard(link)
+
+    def link_eased(self, link: IPeerLink) -> None:
+        """A queue has shrunk."""
+        self._drains.check()
