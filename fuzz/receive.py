@@ -23,6 +23,7 @@ from twisted.internet.task import Clock
 
 from meshproto.errors import AddressError
 from meshproto.events import CloseReason, Direction
+from meshproto.link.inbox import Inbox
 from meshproto.link.interfaces import LinkLimits
 from meshproto.link.protocol import MeshProtocol
 from meshproto.rules.interfaces import IPeerLink
@@ -428,7 +429,7 @@ def _weight(value: object) -> int:
         return len(value)
     if isinstance(value, list | tuple | deque):
         return sum(map(_weight, value))
-    if isinstance(value, Mesh1Reader):
+    if isinstance(value, Inbox | Mesh1Reader):
         return sum(_weight(getattr(value, name)) for name in value.__slots__)
     return 0
 
