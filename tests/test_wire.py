@@ -315,6 +315,8 @@ class GreetingTests(WireTestCase):
         except ValueError:
             # To a listener's answer these two are no IDs either, but they say more.
             assume(id not in ("DUPLICATE", "MAX_PEERS"))
+            # A tab at the end of a greeting is no part of its ID.
+            assume(not id.endswith("\t"))
             self.refuses(id.encode(), "")
         else:
             self.assertEqual(decode_greeting(id.encode()), Greeting(id, id))

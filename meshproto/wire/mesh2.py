@@ -83,7 +83,7 @@ BATCH: Final = 2048
 _CHAT = "CHAT"
 _WITH_PAYLOAD = frozenset({"DATA", "PIECE", "PEERS", "HELLO"})
 # To write a number takes longer than everything else about a short run.
-_COMMON = 1024
+_COMMON = 2048
 _RUNS = [b"CHAT +%d\n" % size for size in range(_COMMON)]
 
 
