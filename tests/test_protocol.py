@@ -532,3 +532,11 @@ class AfterTheEndTests(LinkCase):
         wire.protocol.resume(self)
         self.assertEqual(self.messages(), [])
         self.assertEqual(wire.protocol.clearLineBuffer(), b"")
+
+    def test_nothing_is_kept_of_what_comes_later(self) -> None:
+        paused = self.ready()
+        paused.protocol.pause(self)
+        for wire in (paused, self.ready(), self.incoming()):
+            wire.protocol.abort(CloseReason.TIMEOUT)
+            wire.protocol.dataReceived(b"late")
+            self.assertEqual(wire.protocol.clearLineBuffer(), b"")
