@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -39,12 +40,12 @@ from bench.driver import (
 from bench.latency import percentile
 from bench.stage import Order, Tally, message
 from lab.daemons import HAS_PROC_TCP, NO_PROC_TCP, star
-from lab.terminals import ROOT, environment
+from lab.terminals import ROOT, environment, meshproto
 from tests.slow import SLOW
 
 NOWHERE = Environment(Path("/nonexistent"))
 ONE_PROCESS, A_PROCESS_EACH = Setting(3, each=False), Setting(3, each=True)
-OUR_PROMPT = f"{sys.executable} -m meshproto {{port}} {{peer}} --name {{name}}"
+OUR_PROMPT = f"{shlex.join(meshproto())} {{port}} {{peer}} --name {{name}}"
 
 
 def bench(

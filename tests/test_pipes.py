@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -27,12 +28,13 @@ class PipeTests(ProgramCase):
 
     def shell(self, script: str) -> subprocess.CompletedProcess[bytes]:
         """Run a line of shell in which ``$MESH`` is the program."""
+        program = shlex.join(meshproto())
         return subprocess.run(
-            ["bash", "-c", script],
+            ["bash", "-c", script.replace("$MESH", program)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=PATIENCE,
-            env={**environment(), "MESH": f"{sys.executable} -m meshproto"},
+            env=environment(),
         )
 
     @slow
