@@ -49,6 +49,7 @@ IDENTITIES = {
 LIFE = {"A": Incarnation(1, "0" * 32), "B": Incarnation(1, "1" * 32)}
 SECOND_LIFE = Incarnation(2, "2" * 32)
 DATA = Chats(("data",))
+from tests.slow import slow
 
 
 @dataclass(frozen=True)
@@ -469,6 +470,7 @@ class CrossingTests(CrossingTestCase):
         found = self.search(987, "A1", "A2", "B1")
         self.assertLinked(found, "A1", "A2", "B1")
 
+    @slow
     def test_both_dial_twice(self) -> None:
         """The same seen from either node."""
         links = ("A1", "A2", "B1", "B2")
@@ -490,10 +492,12 @@ class CutTests(CrossingTestCase):
         found = self.search(835, "A1", "A2", cuts=1, later=("B1",))
         self.assertLinked(found, "A1", "A2", "B1")
 
+    @slow
     def test_one_of_three_dials_is_cut(self) -> None:
         """Where the node that dials twice wins."""
         self.cut_one_of_three(11295, a_wins=True)
 
+    @slow
     def test_one_of_three_dials_is_cut_and_the_single_one_wins(self) -> None:
         self.cut_one_of_three(11561, a_wins=False)
 
@@ -504,6 +508,7 @@ class CutTests(CrossingTestCase):
         )
         self.assertLinked(found, "A1", "A2", "B1", "B2")
 
+    @slow
     def test_two_links_are_cut(self) -> None:
         """Where the second cut is of the last dial nothing is left."""
         found = self.search(2429, "A1", "B1", cuts=2, later=("A2",))
@@ -516,6 +521,7 @@ class CutTests(CrossingTestCase):
         self.assertLinked(proven, "A2", "B2")
         self.assertLinked(claimed, "A2", "B2", "A3", "B3")
 
+    @slow
     def test_both_dial_anew_after_crossing(self) -> None:
         found = self.search(3101, "A1", "B1", anew=("A2",), cuts=1, later=("B2",))
         self.assertLinked(found, "A1", "B1", "A2", "B2")
@@ -545,6 +551,7 @@ class SilenceTests(CrossingTestCase):
         for one in found[:2]:
             self.assertEqual(one.tally.probes["B1"], 0)
 
+    @slow
     def test_after_crossing(self) -> None:
         found = self.search(
             2338, "A1", "B1", anew=("A2",), later=("A3", "B3"), cuts=1, deaf="B"

@@ -32,7 +32,7 @@ from meshproto.rules.pairs import (
     Welcomed,
 )
 from meshproto.wire.messages import Greeting, Hello, Incarnation, RefusalReason
-from tests.test_stateful import examples
+from tests.test_stateful import many
 
 IN = Direction.INCOMING
 OUT = Direction.OUTGOING
@@ -768,4 +768,4 @@ class PairsMachine(RuleBasedStateMachine):
 
 class AnythingTests(SynchronousTestCase):
     def test_anything_in_any_order(self) -> None:
-        run_state_machine_as_test(PairsMachine, settings=examples(60, 40))
+        run_state_machine_as_test(PairsMachine, settings=many(60, 40))

@@ -206,17 +206,17 @@ def _given_up(state: State, verdict: Input) -> Step:
     return ENDED, (_unwanted(verdict.reason),)
 
 
-# Made once: they are the answer to nearly every message.
+# Made once: it is the answer to nearly every message.
 _NOTIFY = (Notify(),)
-_ANSWER_AND_NOTIFY = (Send(Pong()), Notify())
 
 
 def _heard(state: State, message: Input) -> Step:
     return state, _NOTIFY
 
 
-def _pinged(state: State, message: Input) -> Step:
-    return state, _ANSWER_AND_NOTIFY
+def _pinged(state: State, ping: Input) -> Step:
+    assert isinstance(ping, Ping)
+    return state, (Send(Pong(ping.token)), Notify())
 
 
 def _ignored(state: State, message: Input) -> Step:
