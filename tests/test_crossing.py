@@ -37,6 +37,7 @@ from meshproto.wire.messages import (
     RefusalReason,
     Welcome,
 )
+from tests.slow import slow
 
 SIDES = "AB"
 #: A link is named after the node that dials it.
@@ -49,7 +50,6 @@ IDENTITIES = {
 LIFE = {"A": Incarnation(1, "0" * 32), "B": Incarnation(1, "1" * 32)}
 SECOND_LIFE = Incarnation(2, "2" * 32)
 DATA = Chats(("data",))
-from tests.slow import slow
 
 
 @dataclass(frozen=True)
