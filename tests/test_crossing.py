@@ -484,6 +484,7 @@ class CutTests(CrossingTestCase):
     What dials again ``later`` starts from every state in which no link is left.
     """
 
+    @slow
     def test_one_of_two_crossing_dials_is_cut(self) -> None:
         found = self.search(2153, "A1", "B1", cuts=1, later=("A2", "B2"))
         self.assertLinked(found, "A1", "B1", "A2", "B2")
@@ -562,6 +563,7 @@ class SilenceTests(CrossingTestCase):
 class RestartTests(CrossingTestCase):
     """B starts anew in the middle of it; its identity is proven."""
 
+    @slow
     def test_it_dials_again(self) -> None:
         found = self.search(
             2831, "A1", "B1", anew=("B2",), restarts=True, proven=(True,)

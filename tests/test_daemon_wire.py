@@ -13,7 +13,7 @@ from meshproto.run.service import MAX_LOG_LINE
 from meshproto.wire.greeting import MAX_HANDSHAKE_LINE
 from meshproto.wire.mesh1 import MAX_LINE
 from tests.daemons import DaemonTestCase
-from tests.slow import slow, some
+from tests.slow import SLOW, slow, some
 
 MiB = 1024 * 1024
 
@@ -88,6 +88,7 @@ class HandshakeTests(WireTestCase):
             self.fleet.until_logged(alice, f"Peer {name} connected from 127.0.0.1 (")
             self.fleet.until_logged(alice, f"[{name}] I am here")
 
+    @slow
     def test_in_pieces(self) -> None:
         """A greeting may come byte by byte, and with what follows it."""
         alice = self.alice()
@@ -172,6 +173,7 @@ class HandshakeTests(WireTestCase):
             self.assertEqual(self.fleet.greet(alice, "bob:bob").ping(), [])
             alice.process.kill()
 
+    @slow
     def test_silence_and_tls(self) -> None:
         """Whoever does not get to the end of a line has so much time."""
         alice = self.alice("--connection-timeout", 1)
@@ -197,6 +199,7 @@ class HandshakeTests(WireTestCase):
         self.fleet.until(lambda: alice.peers, "peer")
         self.assertEqual(alice.logged("[ERROR]"), 0)
 
+    @slow
     def test_backlog(self) -> None:
         """When 64 have not spoken yet the one that is silent longest has to go."""
         alice = self.alice()
@@ -270,6 +273,9 @@ class DuplicateTests(WireTestCase):
 
 class AddressTests(WireTestCase):
     """What is told of addresses, and what is believed."""
+
+    if SLOW:
+        skip = SLOW
 
     def test_answer(self) -> None:
         """Own address first, then those of peers, each with a port that listens."""
@@ -455,6 +461,7 @@ class SelfTests(WireTestCase):
         if HAS_PROC_TCP:
             self.assertEqual(open_connections([port]), 1)
 
+    @slow
     def test_through_a_port_forward(self) -> None:
         """It knows itself by its answer; later another node may answer there."""
         (port,) = free_ports(1)
@@ -542,6 +549,7 @@ class ChatTests(WireTestCase):
         counts = re.findall(r"\[NETWORK\] (\d+) more messages from bob in ", alice.raw)
         self.assertEqual(shown + sum(map(int, counts)), 5000)
 
+    @slow
     def test_longest_line(self) -> None:
         """16 384 bytes are a message, with LF and with CRLF; one more is the end."""
         alice = self.alice()
@@ -574,6 +582,7 @@ class ChatTests(WireTestCase):
         if HAS_PROC_TCP:
             self.assertLess(alice.memory - before, 16 * MiB)
 
+    @slow
     def test_ends(self) -> None:
         """A peer that hangs up, and one whose connection breaks."""
         alice = self.alice()
@@ -592,6 +601,9 @@ class ChatTests(WireTestCase):
 
 class CrossingTests(WireTestCase):
     """Both dial at once; the test is the other node."""
+
+    if SLOW:
+        skip = SLOW
 
     def prepare(self, alice: Daemon, id: str) -> tuple[Wire, Wire]:
         """A link that alice dialled, not answered, and one that dialled alice."""

@@ -119,6 +119,7 @@ class DigestTests(SynchronousTestCase):
             command.main(["--digests", "--seeds", self.seeds])
         return output.getvalue()
 
+    @slow
     def test_in_every_process(self) -> None:
         """Nothing depends on the order of a set, or on where an object lies."""
         digests = {
@@ -418,6 +419,7 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual(run.rule, "raised")
         self.assertIn("KeyError", run.violation or "")
 
+    @slow
     def test_going_round_in_circles(self) -> None:
         swarm = Swarm(1)
 
@@ -488,6 +490,7 @@ class BrokenNodeTests(SynchronousTestCase):
 
         self.assertFound("bound", PendingLinks, "add", add)
 
+    @slow
     def test_a_queue_without_end(self) -> None:
         original = Outbox.__init__
 
@@ -612,6 +615,7 @@ class ShrinkTests(SynchronousTestCase):
         without = Swarm(self.seed, nodes=shrunk.nodes, faults=()).run()
         self.assertIsNone(without.rule)
 
+    @slow
     def test_the_command_prints_how_to_play_it(self) -> None:
         with patch("sys.stdout", StringIO()) as output:
             status = command.main(["--seed", str(self.seed), "--shrink"])
@@ -644,6 +648,7 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("simulated hours", output)
         self.assertIn("nodes: 2 to ", output)
 
+    @slow
     def test_several_jobs(self) -> None:
         count = len(some(range(20), 5))
         with patch("sys.stdout", StringIO()) as output:
@@ -675,6 +680,7 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("FAILED a rule: seed 7 at", output)
         self.assertIn("1 seeds, 1 failed", output)
 
+    @slow
     def test_progress(self) -> None:
         with patch.object(command, "_PROGRESS", 0.0):
             with patch("sys.stderr", StringIO()) as errors:

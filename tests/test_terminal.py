@@ -280,6 +280,7 @@ class ConversationTests(ProgramCase):
 class HostilePeerTests(ProgramCase):
     """What a peer sends stays what a peer said."""
 
+    @slow
     def test_escape_sequences(self) -> None:
         """No cursor, title, colour, bell or clipboard; the typed line stays."""
         alice = self.started("alice", columns=300)
@@ -411,6 +412,7 @@ class LeavingTests(ProgramCase):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self.check(lambda alice: alice.process.send_signal(number))  # noqa: B023
 
+    @slow
     def test_terminal_goes_away(self) -> None:
         """A closed window leaves no process behind."""
         alice = self.started("alice")
