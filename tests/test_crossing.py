@@ -466,6 +466,7 @@ class CrossingTests(CrossingTestCase):
         found = self.search(105, "A1", "A2")
         self.assertLinked(found, "A1", "A2")
 
+    @slow
     def test_one_dials_twice_and_the_other_once(self) -> None:
         found = self.search(987, "A1", "A2", "B1")
         self.assertLinked(found, "A1", "A2", "B1")
@@ -574,6 +575,7 @@ class RestartTests(CrossingTestCase):
         found = self.search(558, "A1", anew=("A2", "B2"), restarts=True, proven=(True,))
         self.assertLinked(found, "A1", "A2", "B2")
 
+    @slow
     def test_the_other_did_not_hear_of_it(self) -> None:
         found = self.search(
             2043, "A1", "B1", anew=("B2",), restarts=True, deaf="A", proven=(True,)

@@ -69,6 +69,7 @@ class HandshakeTests(WireTestCase):
             wire.line(), f"peer-{daemon.port}:peer-{daemon.port}\n".encode()
         )
 
+    @slow
     def test_no_name(self) -> None:
         """The ID is the name; a CR at the end is none of it."""
         alice = self.alice()
@@ -211,6 +212,7 @@ class HandshakeTests(WireTestCase):
             wire.say(f"other-{number}:x\n")
             self.assertEqual(wire.line(), f"peer-{alice.port}:alice\n".encode())
 
+    @slow
     def test_max_peers(self) -> None:
         """One too many is told so; a seat that is freed can be taken."""
         alice = self.alice("--max-peers", 2, "--debug")
@@ -433,6 +435,7 @@ class AddressTests(WireTestCase):
 class SelfTests(WireTestCase):
     """A daemon that is told to call itself."""
 
+    @slow
     def test_own_address(self) -> None:
         """In any spelling: it says so, and opens no connection."""
         (port,) = free_ports(1)
@@ -513,6 +516,7 @@ class ChatTests(WireTestCase):
         heard = [line for line in alice.lines if line.startswith("[bob] ")]
         self.assertEqual(heard, [f"[bob] {text}" for _, text in said])
 
+    @slow
     def test_said(self) -> None:
         """What a user says at the prompt, as the far end gets it."""
         prompt = self.fleet.prompt("alice")

@@ -28,6 +28,7 @@ from meshproto.wire.messages import (
     RequestPeers,
     Welcome,
 )
+from tests.slow import slow
 from tests.test_mesh2 import (
     FIELDS,
     HELLO,
@@ -221,6 +222,7 @@ class GrowthTests(Mesh2TestCase):
 
     @given(st.lists(MESSAGES, max_size=6), st.lists(UNKNOWN, min_size=1), st.data())
     @settings(max_examples=50)
+    @slow
     def test_skipping_changes_nothing(
         self, said: list[Mesh2Message], unknown: list[bytes], data: st.DataObject
     ) -> None:

@@ -252,6 +252,7 @@ class PipeTests(ProgramCase):
         self.shell(f"echo hello | $MESH 0 localhost:{alice.port} --name bob >&-")
         self.sees(alice, "[bob] hello")
 
+    @slow
     def test_no_room_for_the_output(self) -> None:
         """One line, status 1."""
         ended = self.shell("echo /help | $MESH 0 >/dev/full")
@@ -371,6 +372,7 @@ class PipeTests(ProgramCase):
         self.ends(sender, status=130)
         self.assertLess(time.monotonic() - begun, 3.0)
 
+    @slow
     def test_clock(self) -> None:
         """Setting the machine's time neither stops nor fires a timer."""
         program = (
@@ -382,6 +384,7 @@ class PipeTests(ProgramCase):
         ended = run([sys.executable, "-c", program])
         self.assertEqual((ended.returncode, ended.stderr), (0, b""))
 
+    @slow
     def test_prompt_library_is_for_terminals(self) -> None:
         """A script does not wait for what it does not use."""
         program = (

@@ -20,6 +20,7 @@ from meshproto.rules.registry import (
 )
 from meshproto.wire.messages import Greeting
 from tests.fakes import FakeLink
+from tests.slow import slow
 
 IN = Direction.INCOMING
 OUT = Direction.OUTGOING
@@ -229,6 +230,7 @@ class SimultaneousDialTests(SynchronousTestCase):
     def test_with_one_seat_each(self) -> None:
         self.agree(("alice", "bob"), ("192.0.2.1", "192.0.2.2"), winner="b", seats=1)
 
+    @slow
     def test_twins(self) -> None:
         """Equal IDs on two hosts: the greater IP, as a number, decides."""
         for ips, winner in (

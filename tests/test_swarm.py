@@ -203,6 +203,7 @@ class DrawTests(SynchronousTestCase):
             }
             self.assertEqual(ways, {False, True})
 
+    @slow
     def test_a_bridge_leaves_one_node_that_sees_all(self) -> None:
         """So that sight is not transitive."""
         bridges = [
@@ -627,6 +628,7 @@ class ShrinkTests(SynchronousTestCase):
             self.assertEqual(command.main(options.split()), 1)
         self.assertIn("FAILED stranger: ", output.getvalue())
 
+    @slow
     def test_a_seed_that_does_not_fail(self) -> None:
         self.assertIsNone(shrink(self.seed, nodes=2, faults=()))
 
@@ -701,6 +703,7 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(exit.code, 2)
             self.assertIn(text, errors.getvalue())
 
+    @slow
     def test_an_interrupt_ends_it_with_the_summary_so_far(self) -> None:
         ways = tuple(itertools.product((signal.SIGINT, signal.SIGTERM), "12"))
         for number, jobs in some(ways, 1):

@@ -499,6 +499,7 @@ class CommandTests(SynchronousTestCase):
                 self.assertNotIn("Traceback", self.shown)
                 self.assertEqual(os.listdir(self.folder), [])
 
+    @slow
     def test_hangup_that_is_ignored(self) -> None:
         """As under nohup: it is no reason to end."""
         process = subprocess.Popen(
@@ -560,6 +561,7 @@ class CommandTests(SynchronousTestCase):
             client.sendall(b"visitor:visitor\n")
             self.assertTrue(client.recv(100).startswith(f"peer-{port}".encode()))
 
+    @slow
     def test_any_reactor(self) -> None:
         """Loading the plugin leaves the choice to who runs it."""
         program = (
@@ -570,6 +572,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual((ended.returncode, ended.stderr), (0, b""))
         self.assertIn("PYTHONPATH", environment())
 
+    @slow
     def test_monotonic(self) -> None:
         """The reactor of the process does not read the wall clock."""
         program = (

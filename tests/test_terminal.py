@@ -101,6 +101,7 @@ class ConversationTests(ProgramCase):
         self.assertEqual(shown, sorted(shown))
         self.assertLess(len(shown), 1000)
 
+    @slow
     def test_editing(self) -> None:
         """History, cursor keys, completion."""
         alice = self.started("alice")
@@ -445,6 +446,7 @@ class LeavingTests(ProgramCase):
         )
         self.assertEqual(termios.tcgetattr(other.master), other.modes)
 
+    @slow
     def test_dumb_terminal(self) -> None:
         """A terminal without a cursor is read line by line."""
         alice = Terminal(meshproto("0", "--name", "alice"), TERM="dumb")
