@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from bench.driver import Plan, Report, figure, interleaved, table
-from tests.daemons import Fleet, Shape, chain, free_ports, star
+from lab.daemons import Fleet, Shape, chain, free_ports, star
 
 Measure = Callable[[Fleet], dict[str, float]]
 

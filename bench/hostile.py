@@ -1,6 +1,7 @@
 """What hostile peers do to a daemon, and what an honest one beside them sees.
 
-Run from the checkout, in an environment that has the tests' requirements::
+Run from the checkout; only what is done to a terminal needs more than meshproto,
+namely ``pyte``::
 
     python -m bench.hostile [WORD ...]
 
@@ -25,29 +26,33 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
-from tests.attackers import MiB, Outcome, Stage
-from tests.hostile_cases import (
+from lab.attackers import MiB, Outcome, Stage
+from lab.hostile_floods import (
     COMMANDS,
     LINES,
     LOGS,
     chat_flood,
-    commands_as_chat,
-    crowd,
     descriptors,
-    dripping,
-    endless_line,
     flood,
     full_disk,
-    garbage,
-    gossip,
-    id_theft,
-    silent_links,
-    slow_application,
     stopping,
     stopping_among_visitors,
     stuck_reader,
-    terminal_attack,
     useless_log,
+)
+from lab.hostile_links import (
+    crowd,
+    dripping,
+    endless_line,
+    garbage,
+    id_theft,
+    silent_links,
+)
+from lab.hostile_talk import (
+    commands_as_chat,
+    gossip,
+    slow_application,
+    terminal_attack,
     victims_to_dial,
 )
 

@@ -1,14 +1,12 @@
 """What real networks and clocks do to real daemons, in figures.
 
-Run from the checkout as root, in an environment that has the tests'
-requirements::
+Run from the checkout as root::
 
     python -m bench.networks [--defaults] [CASE ...]
 
 Prints a table in Markdown, a row for each case.  The cases are those of
-``tests/test_networks.py`` and ``tests/test_clocks.py``; without ``--defaults``
-the daemons have the short intervals of the tests, with it those that they come
-with, and some cases take minutes.
+`lab.network_cases` and `lab.clock_cases`; without ``--defaults`` the daemons have
+short intervals, with it those that they come with, and some cases take minutes.
 """
 
 from __future__ import annotations
@@ -20,9 +18,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from tests import test_clocks as clocks
-from tests import test_networks as networks
-from tests.netlab import Figures, Lab, missing
+from lab import clock_cases as clocks
+from lab import network_cases as networks
+from lab.networks import Figures, Lab, missing
 
 #: Seconds that a wait may take: a few of the default peer timeouts.
 _PATIENCE = 300.0

@@ -50,7 +50,7 @@ nitpick_ignore_regex = [
     # No build reaches for the network, so what others document is not linked.
     (r"py:.*", r"(twisted|zope|collections|enum|ipaddress|random|asyncio)\..*"),
     # What annotations show of our own house; it has no page of its own.
-    (r"py:.*", r"meshproto\.(testing\.)?(_\w+|wire|interfaces|session|registry)\..*"),
+    (r"py:.*", r"meshproto\.(testing\.)?(_\w+|wire|rules|link|mesh|interfaces)\..*"),
     (r"py:class", r"Target"),
     # A zope interface, which Sphinx cannot spell.
     (r"py:.*", r".*<InterfaceClass .*"),

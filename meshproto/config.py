@@ -19,7 +19,8 @@ from meshproto.wire.address import (
     normal_host,
     parse_target,
 )
-from meshproto.wire.mesh1 import MAX_GREETING, MAX_HANDSHAKE_LINE, MAX_LINE
+from meshproto.wire.greeting import MAX_GREETING, MAX_HANDSHAKE_LINE
+from meshproto.wire.mesh1 import MAX_LINE
 from meshproto.wire.messages import MAX_ADDRESSES, check_id, check_name
 
 KiB = 1024

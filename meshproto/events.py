@@ -39,6 +39,7 @@ class CloseReason(Enum):
     TOO_MANY_LINKS = "too many connections from its address"
     REFUSED = "refused"
     TURNED_AWAY = "refused by peer"
+    CROSSED = "both nodes dialled at once"
     OURSELVES = "our own address"
     STOPPED = "node stopped"
 

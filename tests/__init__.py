@@ -12,10 +12,15 @@ import signal
 
 from hypothesis import settings
 
+from tests.slow import examples
+
 # Here and not in conftest.py, so that it holds under trial as well: a slow
 # machine is no failure, and a failure in CI is one again on the next run.
 settings.register_profile(
-    "meshproto", deadline=None, derandomize=bool(os.environ.get("CI"))
+    "meshproto",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    max_examples=examples(100),
 )
 settings.load_profile("meshproto")
 

@@ -59,7 +59,7 @@ from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import Admitted, PeerEntry, Verdict, host_key
 from meshproto.rules.turns import Turns
 from meshproto.wire.address import PeerAddress, Target, parse_target
-from meshproto.wire.mesh1 import Mesh1
+from meshproto.wire.mesh1 import MAX_LINE, Mesh1
 from meshproto.wire.messages import Chat, Chats, Greeting, Message, Refusal
 
 E = TypeVar("E", bound=Event)
@@ -234,7 +234,7 @@ class FakeLink:
         self.target = target
         self.opened_at = opened_at
         self.last_heard = opened_at
-        self.codec = Mesh1()
+        self.wire = Mesh1()
         self.seat: object = None
         self.waiting = 0
         self.moved_at = 0.0
@@ -263,7 +263,7 @@ class FakeLink:
 
     def send(self, *messages: Message) -> None:
         for message in messages:
-            self.codec.encode(message)
+            self.wire.encode(message)
         if not self.over:
             self.sent.extend(messages)
 
@@ -308,11 +308,13 @@ class FakeHost:
         clock: IReactorTime,
         *,
         limits: LinkLimits | None = None,
+        max_line: int = MAX_LINE,
         own_hosts: Iterable[str] = ("127.0.0.1",),
     ) -> None:
         self.clock = clock
         self.turns = Turns()
         self.limits = limits or LinkLimits()
+        self._wire = Mesh1(max_line=max_line)
         self.own_hosts = set(own_hosts)
         self.verdict: Callable[[IPeerLink, Greeting], Verdict] = self.admit
         self.told: list[tuple[object, ...]] = []
@@ -326,8 +328,8 @@ class FakeHost:
     def is_own_host(self, host: str) -> bool:
         return host in self.own_hosts
 
-    def codec(self) -> Mesh1:
-        return Mesh1(max_line=self.limits.max_line)
+    def wire(self) -> Mesh1:
+        return self._wire
 
     def own_greeting(self) -> Greeting:
         return Greeting("peer-8001", "alice")

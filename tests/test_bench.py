@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -38,12 +39,13 @@ from bench.driver import (
 )
 from bench.latency import percentile
 from bench.stage import Order, Tally, message
-from tests.daemons import HAS_PROC_TCP, NO_PROC_TCP, SLOW, star
-from tests.terminals import ROOT, environment
+from lab.daemons import HAS_PROC_TCP, NO_PROC_TCP, star
+from lab.terminals import ROOT, environment, meshproto
+from tests.slow import SLOW
 
 NOWHERE = Environment(Path("/nonexistent"))
 ONE_PROCESS, A_PROCESS_EACH = Setting(3, each=False), Setting(3, each=True)
-OUR_PROMPT = f"{sys.executable} -m meshproto {{port}} {{peer}} --name {{name}}"
+OUR_PROMPT = f"{shlex.join(meshproto())} {{port}} {{peer}} --name {{name}}"
 
 
 def bench(
@@ -60,6 +62,30 @@ def bench(
     if done.returncode:
         raise AssertionError(f"{done.stdout}\n{done.stderr}")
     return done.stdout
+
+
+#: Imports the modules that it is given, where nothing is that only the tests need.
+IMPORT = """
+import importlib, sys
+for name in ("hypothesis", "pyte", "pytest", "pytest_twisted", "tests"):
+    sys.modules[name] = None
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+
+
+class RequirementTests(SynchronousTestCase):
+    """What the benchmarks need is installed with the package."""
+
+    def test_no_module_needs_the_tests(self) -> None:
+        modules = {
+            ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            for folder in ("bench", "lab")
+            for path in (ROOT / folder).rglob("*.py")
+        }
+        theirs = {f"bench.contestants.{each.module}" for each in ALL if each.needs}
+        self.assertLess(theirs, modules)
+        bench(*sorted(modules - theirs), command=("-c", IMPORT))
 
 
 class ContestantTests(SynchronousTestCase):

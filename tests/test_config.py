@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from meshproto import config
 from meshproto.config import KiB, MiB, NodeConfig
 from meshproto.errors import ConfigError
-from meshproto.wire import mesh1
 from meshproto.wire.address import EndpointTarget, PeerAddress
+from meshproto.wire.greeting import MAX_GREETING
 
 DEFAULTS: dict[str, object] = {
     "port": 8001,
@@ -70,7 +70,7 @@ LOWER_BOUNDS = {
     "max_dial_failures": 1,
     "send_queue_soft": 1,
     "max_queued_events": 1,
-    "max_handshake_line": mesh1.MAX_GREETING,
+    "max_handshake_line": MAX_GREETING,
 }
 DURATIONS = (
     "discovery_interval",
@@ -165,12 +165,12 @@ class NumberTests(ConfigTestCase):
         self.refuses("max_handshake_line", "512 is more than 511", max_line=511)
 
     def test_a_handshake_line_holds_the_longest_hello(self) -> None:
-        NodeConfig(max_line=mesh1.MAX_GREETING, max_handshake_line=mesh1.MAX_GREETING)
+        NodeConfig(max_line=MAX_GREETING, max_handshake_line=MAX_GREETING)
         self.refuses(
             "max_line",
-            f"{mesh1.MAX_GREETING - 1} is less than {mesh1.MAX_GREETING}",
-            max_line=mesh1.MAX_GREETING - 1,
-            max_handshake_line=mesh1.MAX_GREETING - 1,
+            f"{MAX_GREETING - 1} is less than {MAX_GREETING}",
+            max_line=MAX_GREETING - 1,
+            max_handshake_line=MAX_GREETING - 1,
         )
 
     def test_the_hard_mark_is_not_below_the_soft_one(self) -> None:

@@ -7,12 +7,11 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from tests.daemons import (
+from lab.daemons import (
     HAS_PROC_TCP,
     NO_PROC_TCP,
     PATIENCE,
     Daemon,
-    DaemonTestCase,
     Shape,
     chain,
     free_ports,
@@ -20,6 +19,8 @@ from tests.daemons import (
     star,
     tell,
 )
+from tests.daemons import DaemonTestCase
+from tests.slow import slow
 
 #: Daemons that lose patience soon, with each other and not with the machine.
 QUICK = ("--maintenance-interval", 1, "--peer-timeout", 4, "--discovery-interval", 2)
@@ -54,30 +55,37 @@ class FormationTests(MeshTestCase):
         self.check_calm(daemons)
         return daemons
 
+    @slow
     def test_chain_of_3(self) -> None:
         self.form(3, chain)
 
+    @slow
     def test_star_of_3(self) -> None:
         self.form(3, star)
 
     def test_chain_of_5(self) -> None:
         self.form(5, chain)
 
+    @slow
     def test_star_of_5(self) -> None:
         self.form(5, star)
 
+    @slow
     def test_chain_of_20(self) -> None:
         self.form(20, chain)
 
+    @slow
     def test_star_of_20(self) -> None:
         self.form(20, star)
 
+    @slow
     def test_no_round_needed(self) -> None:
         """The rounds of discovery and maintenance have no part in it."""
         hour = 3600
         options = ["--discovery-interval", hour, "--maintenance-interval", hour]
         self.form(5, chain, *options, "--peer-timeout", 2 * hour)
 
+    @slow
     def test_everybody_knows_everybody(self) -> None:
         """Each is given the addresses of all, its own too."""
 
@@ -86,6 +94,7 @@ class FormationTests(MeshTestCase):
 
         self.form(4, everybody)
 
+    @slow
     def test_joining_one_by_one(self) -> None:
         """A mesh is full again after each that comes, wherever it joins."""
         daemons: list[Daemon] = []
@@ -122,10 +131,12 @@ class ReturnTests(MeshTestCase):
         """It is started again under the same port."""
         self.rejoin(2)
 
+    @slow
     def test_first_node_killed(self) -> None:
         """It was told of nobody: the others come back to it."""
         self.rejoin(0)
 
+    @slow
     def test_killed_at_once(self) -> None:
         """All but one are killed; the one that is left keeps their addresses."""
         daemons = self.fleet.mesh(4, star)
@@ -135,6 +146,7 @@ class ReturnTests(MeshTestCase):
         daemons[1:] = [self.restart(daemon) for daemon in daemons[1:]]
         self.fleet.until_full(daemons)
 
+    @slow
     def test_frozen(self) -> None:
         """A stopped process is dropped in time, and rejoins when it goes on."""
         daemons = self.fleet.mesh(3, star, *QUICK)
@@ -157,6 +169,7 @@ class ReturnTests(MeshTestCase):
         for daemon, other in zip(awake, reversed(awake), strict=True):
             self.assertNotIn(f"Removed stale peer {other.name}", daemon.raw)
 
+    @slow
     def test_late_bootstrap(self) -> None:
         """A daemon keeps trying the address that it was given."""
         early, late = free_ports(2)
@@ -174,6 +187,7 @@ class ReturnTests(MeshTestCase):
         )
         tell(f"late bootstrap node: joined after {full - listening:.2f} s")
 
+    @slow
     def test_broken_link(self) -> None:
         """A link that the network resets is replaced, each time.
 
@@ -243,6 +257,7 @@ class LeavingTests(MeshTestCase):
         self.assertTrue(answers[0].endswith("\n"))
         alice.process.wait()
 
+    @slow
     def test_same_folder(self) -> None:
         """Several daemons run in one folder, and leave nothing there."""
         daemons = self.fleet.mesh(2, star)

@@ -6,16 +6,12 @@ import re
 import signal
 import ssl
 
+from lab.daemons import HAS_PROC_TCP, Daemon, Wire, free_ports, open_connections
 from meshproto.run.service import MAX_LOG_LINE
-from meshproto.wire.mesh1 import MAX_HANDSHAKE_LINE, MAX_LINE
-from tests.daemons import (
-    HAS_PROC_TCP,
-    Daemon,
-    DaemonTestCase,
-    Wire,
-    free_ports,
-    open_connections,
-)
+from meshproto.wire.greeting import MAX_HANDSHAKE_LINE
+from meshproto.wire.mesh1 import MAX_LINE
+from tests.daemons import DaemonTestCase
+from tests.slow import SLOW, slow, some
 
 MiB = 1024 * 1024
 
@@ -71,6 +67,7 @@ class HandshakeTests(WireTestCase):
             wire.line(), f"peer-{daemon.port}:peer-{daemon.port}\n".encode()
         )
 
+    @slow
     def test_no_name(self) -> None:
         """The ID is the name; a CR at the end is none of it."""
         alice = self.alice()
@@ -90,6 +87,7 @@ class HandshakeTests(WireTestCase):
             self.fleet.until_logged(alice, f"Peer {name} connected from 127.0.0.1 (")
             self.fleet.until_logged(alice, f"[{name}] I am here")
 
+    @slow
     def test_in_pieces(self) -> None:
         """A greeting may come byte by byte, and with what follows it."""
         alice = self.alice()
@@ -134,7 +132,7 @@ class HandshakeTests(WireTestCase):
         word = "is a word of the protocol, not an ID"
         name = "bad handshake: a name is 1 to 64 printable characters"
         length = f"more than {MAX_HANDSHAKE_LINE} bytes"
-        for greeting, reason in (
+        greetings = (
             (b"\n", f'{foreign} ""'),
             (b":nobody\n", grammar),
             (b":\n", grammar),
@@ -163,7 +161,8 @@ class HandshakeTests(WireTestCase):
             (b"\x16\x03\x01\x00\x0a\n\x80\x81\n", f'{foreign} "\\x16\\x03\\x01\\x00"'),
             (b"bob:" + b"x" * MAX_HANDSHAKE_LINE + b"\n", length),
             (b"x" * (MAX_HANDSHAKE_LINE + 2), length),
-        ):
+        )
+        for greeting, reason in some(greetings, 5):
             # One line in ten seconds tells of each reason: here all are to be seen.
             alice = self.alice()
             wire = self.fleet.connect(alice)
@@ -173,6 +172,7 @@ class HandshakeTests(WireTestCase):
             self.assertEqual(self.fleet.greet(alice, "bob:bob").ping(), [])
             alice.process.kill()
 
+    @slow
     def test_silence_and_tls(self) -> None:
         """Whoever does not get to the end of a line has so much time."""
         alice = self.alice("--connection-timeout", 1)
@@ -198,6 +198,7 @@ class HandshakeTests(WireTestCase):
         self.fleet.until(lambda: alice.peers, "peer")
         self.assertEqual(alice.logged("[ERROR]"), 0)
 
+    @slow
     def test_backlog(self) -> None:
         """When 64 have not spoken yet the one that is silent longest has to go."""
         alice = self.alice()
@@ -209,6 +210,7 @@ class HandshakeTests(WireTestCase):
             wire.say(f"other-{number}:x\n")
             self.assertEqual(wire.line(), f"peer-{alice.port}:alice\n".encode())
 
+    @slow
     def test_max_peers(self) -> None:
         """One too many is told so; a seat that is freed can be taken."""
         alice = self.alice("--max-peers", 2, "--debug")
@@ -233,6 +235,7 @@ class DuplicateTests(WireTestCase):
         wire.say(f"{hello}\n")
         self.assertEqual(wire.rest(), b"DUPLICATE\n")
 
+    @slow
     def test_probe(self) -> None:
         """The old link is asked, and goes unless it answers in 3 seconds.
 
@@ -270,6 +273,9 @@ class DuplicateTests(WireTestCase):
 
 class AddressTests(WireTestCase):
     """What is told of addresses, and what is believed."""
+
+    if SLOW:
+        skip = SLOW
 
     def test_answer(self) -> None:
         """Own address first, then those of peers, each with a port that listens."""
@@ -394,6 +400,7 @@ class AddressTests(WireTestCase):
         self.assertEqual(visitor.ping(), [])
         self.assertEqual(alice.logged("Failed to connect"), 0)
 
+    @slow
     def test_many(self) -> None:
         """A line has at most 100 addresses, and a peer's word is good for 64."""
         alice = self.alice("--debug", "--max-peers", 1)
@@ -426,6 +433,7 @@ class AddressTests(WireTestCase):
 class SelfTests(WireTestCase):
     """A daemon that is told to call itself."""
 
+    @slow
     def test_own_address(self) -> None:
         """In any spelling: it says so, and opens no connection."""
         (port,) = free_ports(1)
@@ -454,6 +462,7 @@ class SelfTests(WireTestCase):
         if HAS_PROC_TCP:
             self.assertEqual(open_connections([port]), 1)
 
+    @slow
     def test_through_a_port_forward(self) -> None:
         """It knows itself by its answer; later another node may answer there."""
         (port,) = free_ports(1)
@@ -505,6 +514,7 @@ class ChatTests(WireTestCase):
         heard = [line for line in alice.lines if line.startswith("[bob] ")]
         self.assertEqual(heard, [f"[bob] {text}" for _, text in said])
 
+    @slow
     def test_said(self) -> None:
         """What a user says at the prompt, as the far end gets it."""
         prompt = self.fleet.prompt("alice")
@@ -541,6 +551,7 @@ class ChatTests(WireTestCase):
         counts = re.findall(r"\[NETWORK\] (\d+) more messages from bob in ", alice.raw)
         self.assertEqual(shown + sum(map(int, counts)), 5000)
 
+    @slow
     def test_longest_line(self) -> None:
         """16 384 bytes are a message, with LF and with CRLF; one more is the end."""
         alice = self.alice()
@@ -573,6 +584,7 @@ class ChatTests(WireTestCase):
         if HAS_PROC_TCP:
             self.assertLess(alice.memory - before, 16 * MiB)
 
+    @slow
     def test_ends(self) -> None:
         """A peer that hangs up, and one whose connection breaks."""
         alice = self.alice()
@@ -591,6 +603,9 @@ class ChatTests(WireTestCase):
 
 class CrossingTests(WireTestCase):
     """Both dial at once; the test is the other node."""
+
+    if SLOW:
+        skip = SLOW
 
     def prepare(self, alice: Daemon, id: str) -> tuple[Wire, Wire]:
         """A link that alice dialled, not answered, and one that dialled alice."""

@@ -226,7 +226,7 @@ class TellTests(DiscoveryCase):
         link = self.peer("peer-8002")
         self.told(link)
         for said in link.sent:
-            self.assertLessEqual(len(link.codec.encode(said)), 16_384)
+            self.assertLessEqual(len(link.wire.encode(said)), 16_384)
 
     def test_bound_to_one_address(self) -> None:
         self.discovery.listening(8001, ip_of("192.0.2.77"))

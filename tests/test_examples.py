@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from meshproto import ChatReceived, Event, MeshNode, NodeConfig, PeerConnected
+from tests.slow import some
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -282,10 +283,11 @@ class ExampleTests(TestCase):
     async def test_test_with_simnetwork(self) -> None:
         """It passes, under both runners."""
         path = str(EXAMPLES / "test_with_simnetwork.py")
-        for command in (
+        commands = (
             ["-m", "twisted.trial", path],
             ["-m", "pytest", "-q", "-p", "no:cacheprovider", path],
-        ):
+        )
+        for command in some(commands, 1):
             program = self.run_program(sys.executable, *command)
             status = await program.ended
             self.assertEqual(status, 0, program.output)

@@ -13,7 +13,7 @@ from meshproto.wire.mesh1 import Mesh1
 from meshproto.wire.messages import Greeting
 from tests.fakes import FakeLink
 
-CODEC = Mesh1()
+WIRE = Mesh1()
 
 
 class WritingLink(FakeLink):
@@ -21,7 +21,7 @@ class WritingLink(FakeLink):
 
     def __init__(self, host: str) -> None:
         super().__init__(remote_host=host)
-        self.codec = CODEC
+        self.wire = WIRE
         self.writes: list[tuple[bytes, bool]] = []
 
     def send_lines(self, lines: bytes, *, at_once: bool = False) -> None:
@@ -128,13 +128,13 @@ class BurstTests(FanoutCase):
         self.fanout.broadcast(line)
         self.assertEqual([len(lines) for lines, _ in link.writes], [6, FULL])
 
-    def test_each_codec_says_it_in_its_own_way(self) -> None:
+    def test_each_wire_says_it_in_its_own_way(self) -> None:
         class Loud(Mesh1):
             def encode_chat(self, text: str) -> bytes:
                 return super().encode_chat(text.upper())
 
         plain, loud = self.peer(2), WritingLink("192.0.2.3")
-        loud.codec = Loud()
+        loud.wire = Loud()
         self.peer(3, loud)
         for text in "abc":
             self.fanout.broadcast(text)

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import os
 
-from tests.attackers import KiB, MiB, Outcome, Stage
-from tests.daemons import HAS_PROC_TCP, SLOW, DaemonTestCase
-from tests.hostile_cases import (
+from lab.attackers import KiB, MiB, Outcome, Stage
+from lab.daemons import HAS_PROC_TCP
+from lab.hostile_floods import (
     LOGS,
     chat_flood,
-    commands_as_chat,
-    crowd,
     descriptors,
-    dripping,
-    endless_line,
     flood,
     full_disk,
-    garbage,
-    gossip,
-    id_theft,
-    silent_links,
-    slow_application,
     stopping,
     stopping_among_visitors,
     stuck_reader,
-    terminal_attack,
     useless_log,
+)
+from lab.hostile_links import (
+    crowd,
+    dripping,
+    endless_line,
+    garbage,
+    id_theft,
+    silent_links,
+)
+from lab.hostile_talk import (
+    commands_as_chat,
+    gossip,
+    slow_application,
+    terminal_attack,
     victims_to_dial,
 )
+from tests.daemons import DaemonTestCase
+from tests.slow import SLOW
 
 #: Seconds within which an honest peer's PING is to be answered.
 PONG_WITHIN = 2.0

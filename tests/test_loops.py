@@ -13,12 +13,12 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from lab.terminals import environment
 from meshproto.config import NodeConfig
 from meshproto.errors import NotRunning, WrongLoop
 from meshproto.mesh.node import MeshNode
 from meshproto.testing import SimNetwork
 from tests.fakes import Bench, FakeNetwork
-from tests.terminals import environment
 
 PATIENCE = 30
 

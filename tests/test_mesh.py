@@ -20,6 +20,7 @@ from meshproto.events import (
 from meshproto.mesh.node import MeshNode
 from meshproto.testing import SimNetwork
 from meshproto.wire.address import PeerAddress
+from tests.slow import some
 
 
 def star(net: SimNetwork, size: int, **settings: object) -> list[MeshNode]:
@@ -141,7 +142,7 @@ class FormationTests(SynchronousTestCase):
 
     def test_ids_without_a_port(self) -> None:
         """The listening address is then known only by what a peer tells."""
-        for seed in range(20):
+        for seed in some(range(20), 5):
             net = SimNetwork(seed=seed)
             nodes = [
                 net.node(
@@ -251,7 +252,7 @@ class ChatTests(SynchronousTestCase):
     """What is handed to a link arrives once and in order."""
 
     def test_while_a_mesh_forms(self) -> None:
-        for seed in range(12):
+        for seed in some(range(12), 3):
             net = SimNetwork(seed=seed, latency=(0.0, 0.05))
             nodes = star(net, 6)
             net.start(*nodes)

@@ -155,6 +155,16 @@ class FinishTests(OutboxCase):
         self.outbox.finish(self.note)
         self.assertEqual(self.flushed, 1)
 
+    def test_by_then_the_transport_has_no_producer(self) -> None:
+        """With one it would wait for more instead of closing."""
+
+        def register_another() -> None:
+            self.transport.registerProducer(Outbox.__new__(Outbox), True)
+            self.note()
+
+        self.outbox.finish(register_another)
+        self.assertEqual(self.flushed, 1)
+
     def test_what_waits_goes_first(self) -> None:
         self.fill()
         self.outbox.write(b"last\n")

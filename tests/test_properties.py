@@ -31,15 +31,17 @@ from meshproto.events import (
 )
 from meshproto.link.interfaces import LinkLimits
 from meshproto.mesh.node import MeshNode
+from meshproto.wire import mesh1
 from tests.fakes import Bench
+from tests.slow import examples
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = int(os.environ.get("MESHPROTO_EXAMPLES", "0"))
 
 
-def examples(count: int) -> settings:
+def many(count: int) -> settings:
     """So many examples, always the same, unless the environment wants more."""
-    return settings(max_examples=EXAMPLES or count, derandomize=not EXAMPLES)
+    return settings(max_examples=EXAMPLES or examples(count), derandomize=not EXAMPLES)
 
 
 SCENES = st.builds(
@@ -115,14 +117,14 @@ class PiecesTests(SynchronousTestCase):
     @given(SCENES, STREAMS, POINTS)
     @example(Scene(), b"bob\nhi\n" + b"x" * 64 + b"\r\r\n", [])
     @example(Scene(), b"b:" + b"x" * 30 + b"\r\r\n", [])
-    @examples(800)
+    @many(800)
     def test_whatever_the_owner_does(
         self, scene: Scene, stream: bytes, points: list[int]
     ) -> None:
         check(scene, cuttings(stream, points), [stream], singles(stream))
 
     @given(PLAIN_SCENES, STREAMS, POINTS)
-    @examples(800)
+    @many(800)
     def test_it_is_what_the_words_of_the_protocol_say(
         self, scene: Scene, stream: bytes, points: list[int]
     ) -> None:
@@ -142,17 +144,22 @@ class PiecesTests(SynchronousTestCase):
         ),
         st.lists(st.integers(0, 40_000), max_size=6),
     )
-    @examples(100)
+    @many(100)
     def test_with_the_limits_of_every_day(
         self, scene: Scene, lines: list[tuple[bytes, int, bytes]], points: list[int]
     ) -> None:
-        usual = Scene(scene.direction, ending=scene.ending, limits=LinkLimits())
+        usual = Scene(
+            scene.direction,
+            ending=scene.ending,
+            limits=LinkLimits(),
+            max_line=mesh1.MAX_LINE,
+        )
         stream = b"bob\n" + b"".join(char * size + end for char, size, end in lines)
         check(usual, cuttings(stream, points), [stream], cuttings(stream, [4]))
 
 
 #: The least that a node may have.
-MAX_LINE = 321
+MAX_LINE = 322
 
 
 class _Player:
@@ -226,7 +233,7 @@ class NodeTests(SynchronousTestCase):
         POINTS,
         st.booleans(),
     )
-    @examples(150)
+    @many(150)
     def test_the_application_hears_the_same(
         self,
         reaction: str,
@@ -297,7 +304,7 @@ class TextTests(SynchronousTestCase):
     """Whatever text a peer chooses: lines, and nothing else, come of it."""
 
     @given(TEXTS)
-    @examples(300)
+    @many(300)
     def test_what_cannot_be_seen_is_spelled_out_and_the_rest_stays(
         self, text: str
     ) -> None:
@@ -307,7 +314,7 @@ class TextTests(SynchronousTestCase):
     @example("SYSTEM")
     @example("ALICE")
     @example("bob] [SYSTEM")
-    @examples(300)
+    @many(300)
     def test_every_event_is_one_line_with_an_honest_head(self, text: str) -> None:
         lines = [*render.told(text, debug=False), *render.told(text, debug=True)]
         self.assertGreater(len(lines), 40)
@@ -315,12 +322,12 @@ class TextTests(SynchronousTestCase):
             render.check_line(line)
 
     @given(TEXTS)
-    @examples(100)
+    @many(100)
     def test_a_terminal_shows_it_and_does_nothing_else(self, text: str) -> None:
         render.check_screen([*render.said(text), *render.reported(text)])
 
     @given(TEXTS, st.integers(20, 120))
-    @examples(300)
+    @many(300)
     def test_no_row_of_a_terminal_is_a_line_of_its_own(
         self, text: str, columns: int
     ) -> None:
@@ -363,7 +370,7 @@ class SeedTests(SynchronousTestCase):
 
     def test_the_dictionaries_are_such(self) -> None:
         entry = re.compile(r'"([^"\\]|\\\\|\\x[0-9a-f]{2})+"')
-        for target in ("receive", "render"):
+        for target in ("mesh2", "receive", "render"):
             text = (ROOT / "fuzz" / f"{target}.dict").read_text("ascii")
             lines = [line for line in text.splitlines() if line[0] != "#"]
             self.assertGreater(len(lines), 20)

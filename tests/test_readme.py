@@ -21,6 +21,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 import meshproto
+from lab.terminals import Terminal, Visitor, environment, free_port, wait_until
 from meshproto import NodeConfig
 from meshproto.config import MiB
 from meshproto.mesh import drain
@@ -41,7 +42,6 @@ from meshproto.run.quiet import (
 )
 from meshproto.run.render import TAGS
 from meshproto.run.service import MAX_LOG_LINE
-from tests.terminals import Terminal, Visitor, environment, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

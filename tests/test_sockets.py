@@ -8,20 +8,25 @@ from typing import Any
 
 from twisted.internet import reactor as the_reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
+from zope.interface import directlyProvides
 
 from meshproto.link.sockets import (
     NEEDED,
     UNSENT,
+    half_close,
     has_hung_up,
     is_direct,
     keep_back,
     write_now,
 )
+from tests.fakes import Wire, tcp_address
 
 reactor: Any = the_reactor
 
@@ -50,6 +55,49 @@ class FallbackTests(SynchronousTestCase):
             self.assertFalse(is_direct(bare), missing)
         bare = type("Other", (Bare,), {**vars_, missing: 0})()
         self.assertTrue(is_direct(bare))
+
+
+class HalfCloseTests(SynchronousTestCase):
+    """Only TCP by itself has a half-close."""
+
+    def transport(self, protocol: Any) -> Any:
+        """What a protocol has been connected to."""
+        return Wire(Clock(), protocol).transport
+
+    def test_of_tcp(self) -> None:
+        transport = self.transport(Protocol())
+        half_close(transport)
+        self.assertTrue(transport.half_closed)
+        self.assertFalse(transport.disconnecting)
+
+    def test_of_a_transport_that_has_none(self) -> None:
+        transport: Any = StringTransport()
+        half_close(transport)
+        self.assertTrue(transport.disconnecting)
+
+    def test_of_tls(self) -> None:
+        """It has the method, which is that of the socket below."""
+        transport = self.transport(Protocol())
+        directlyProvides(transport, ISSLTransport)
+        half_close(transport)
+        self.assertFalse(transport.half_closed)
+        self.assertTrue(transport.disconnecting)
+
+    def test_of_the_real_one(self) -> None:
+        try:
+            from twisted.protocols.tls import TLSMemoryBIOFactory
+        except ImportError:
+            raise SkipTest("there is no pyOpenSSL") from None
+        from twisted.internet.ssl import optionsForClientTLS
+
+        factory = TLSMemoryBIOFactory(
+            optionsForClientTLS("mesh.example"), True, Factory.forProtocol(Protocol)
+        )
+        tls: Any = factory.buildProtocol(tcp_address("192.0.2.2", 8002))
+        transport = self.transport(tls)
+        self.assertTrue(hasattr(tls, "loseWriteConnection"))
+        half_close(tls)
+        self.assertFalse(transport.half_closed)
 
 
 class Ended(Protocol):
@@ -193,7 +241,7 @@ class ConnectionTests(TestCase):
 async def in_turns(far: socket.socket, size: int) -> bytes:
     """Read at the far end, letting the reactor go round meanwhile."""
     far.setblocking(False)
-    data = b""
+    data = bytearray()
     while len(data) < size:
         turn: Deferred[None] = Deferred()
         reactor.callLater(0, turn.callback, None)
@@ -205,4 +253,4 @@ async def in_turns(far: socket.socket, size: int) -> bytes:
         if not piece:
             break
         data += piece
-    return data
+    return bytes(data)

@@ -81,16 +81,17 @@ from meshproto.wire.messages import (
     RequestPeers,
 )
 from tests.fakes import FakeLink, entry_of, peer_key
+from tests.slow import examples
 
 EXAMPLES = int(os.environ.get("MESHPROTO_EXAMPLES", "0"))
 
 T = TypeVar("T")
 
 
-def examples(count: int, steps: int) -> settings:
+def many(count: int, steps: int) -> settings:
     """So many runs, always the same, unless the environment wants more."""
     return settings(
-        max_examples=EXAMPLES or count,
+        max_examples=EXAMPLES or examples(count),
         stateful_step_count=steps,
         derandomize=not EXAMPLES,
         # To shrink one failure fits into the time that a test has.
@@ -736,11 +737,11 @@ class SeatTests(SynchronousTestCase):
     """The parts that decide agree, whatever happens."""
 
     def test_any_sequence_of_events(self) -> None:
-        run_state_machine_as_test(SeatMachine, settings=examples(250, 50))
+        run_state_machine_as_test(SeatMachine, settings=many(250, 50))
 
 
 class MeshTests(SynchronousTestCase):
     """Whole nodes keep the rules, and find together in the end."""
 
     def test_any_sequence_of_events(self) -> None:
-        run_state_machine_as_test(MeshMachine, settings=examples(80, 30))
+        run_state_machine_as_test(MeshMachine, settings=many(80, 30))

@@ -23,6 +23,7 @@ from twisted.python.usage import Options as ParentOptions
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from lab.terminals import PATIENCE, ROOT, environment, free_port, run, wait_until
 from meshproto.config import NodeConfig
 from meshproto.run.process import (
     EXIT_FAILED,
@@ -32,7 +33,7 @@ from meshproto.run.process import (
 )
 from meshproto.run.tap import DaemonService, Options, StartFailed, makeService
 from tests.fakes import FakeMesh
-from tests.terminals import PATIENCE, ROOT, environment, free_port, run, wait_until
+from tests.slow import slow, some
 
 UNITS = ROOT / "contrib" / "systemd"
 IN_USE = CannotListenError("", 8001, OSError(98, "Address already in use"))
@@ -367,6 +368,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(ended.stderr.decode(), line)
         self.assertNotIn(b"Traceback", ended.stdout)
 
+    @slow
     def test_bad_arguments(self) -> None:
         """One line on standard error from either runner, status 2."""
         for arguments, problem in (
@@ -388,6 +390,7 @@ class CommandTests(SynchronousTestCase):
             ):
                 self.check(command, 2, f"meshnode: {problem}\n")
 
+    @slow
     def test_port_in_use(self) -> None:
         """One line on standard error from either runner, status 1."""
         line = f"meshnode: cannot listen on port {self.taken}: Address already in use\n"
@@ -400,6 +403,7 @@ class CommandTests(SynchronousTestCase):
             self.check(command, 1, line)
         self.assertEqual(os.listdir(self.folder), [])
 
+    @slow
     def test_failure_that_shows_at_the_start_only(self) -> None:
         """An endpoint that cannot be tried before."""
         line = (
@@ -487,7 +491,7 @@ class CommandTests(SynchronousTestCase):
     def test_signals(self) -> None:
         """However early one comes: a clean end, then the status of the signal."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            for options in (*[()] * 4, ("--reactor", "asyncio")):
+            for options in some((*[()] * 4, ("--reactor", "asyncio")), 1):
                 self.assertEqual(self.signalled(number, *options), -number, self.shown)
                 name = signal.Signals(number).name
                 self.assertIn(f"Received {name}, shutting down.", self.shown)
@@ -495,6 +499,7 @@ class CommandTests(SynchronousTestCase):
                 self.assertNotIn("Traceback", self.shown)
                 self.assertEqual(os.listdir(self.folder), [])
 
+    @slow
     def test_hangup_that_is_ignored(self) -> None:
         """As under nohup: it is no reason to end."""
         process = subprocess.Popen(
@@ -556,6 +561,7 @@ class CommandTests(SynchronousTestCase):
             client.sendall(b"visitor:visitor\n")
             self.assertTrue(client.recv(100).startswith(f"peer-{port}".encode()))
 
+    @slow
     def test_any_reactor(self) -> None:
         """Loading the plugin leaves the choice to who runs it."""
         program = (
@@ -566,6 +572,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual((ended.returncode, ended.stderr), (0, b""))
         self.assertIn("PYTHONPATH", environment())
 
+    @slow
     def test_monotonic(self) -> None:
         """The reactor of the process does not read the wall clock."""
         program = (

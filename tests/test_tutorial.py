@@ -21,8 +21,7 @@ from pathlib import Path
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemons import SLOW
-from tests.terminals import (
+from lab.terminals import (
     COLUMNS,
     PATIENCE,
     ROOT,
@@ -32,6 +31,7 @@ from tests.terminals import (
     free_port,
     wait_until,
 )
+from tests.slow import SLOW, slow
 from tests.test_docs import FENCE, text_of
 from tests.test_readme import README, block_between, blocks, plain
 
@@ -171,6 +171,7 @@ class Newcomer(SynchronousTestCase):
 class TutorialTests(Newcomer):
     """``docs/tutorial.md`` from its first command to its last."""
 
+    @slow
     def test_from_beginning_to_end(self) -> None:
         self.read("docs/tutorial.md")
         self.install(self.next_block("sh"))

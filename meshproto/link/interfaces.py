@@ -15,7 +15,8 @@ from meshproto.events import CloseReason
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import Verdict
 from meshproto.rules.turns import Turns
-from meshproto.wire.mesh1 import MAX_HANDSHAKE_LINE, MAX_LINE, Mesh1
+from meshproto.wire.greeting import MAX_HANDSHAKE_LINE
+from meshproto.wire.interfaces import IWire
 from meshproto.wire.messages import Greeting, Message, Refusal
 
 
@@ -26,7 +27,6 @@ class LinkLimits:
     ``flush_timeout`` bounds the wait for what is queued on a link that closes.
     """
 
-    max_line: int = MAX_LINE
     max_handshake_line: int = MAX_HANDSHAKE_LINE
     handshake_timeout: float = 10.0
     flush_timeout: float = 2.0
@@ -44,8 +44,8 @@ class IPeerHost(Interface):
     def is_own_host(host: str) -> bool:
         """Whether the host is this machine, in whatever spelling."""
 
-    def codec() -> Mesh1:
-        """The codec of links that have negotiated no other."""
+    def wire() -> IWire:
+        """The wire of links that have agreed on no other."""
 
     def own_greeting() -> Greeting:
         """Who this node is."""

@@ -125,7 +125,7 @@ class Outbox:
         self._flush()
 
     def finish(self, on_flushed: Callable[[], None]) -> None:
-        """Take no more lines; call back once the transport has been given all."""
+        """Take no more lines; close and call back once the transport has got all."""
         self._held = False
         self._on_flushed = on_flushed
         self._flush()
@@ -199,6 +199,7 @@ class Outbox:
             self._owner.eased()
         if self._on_flushed is not None and not (self._lines or self._urgent):
             flushed, self._on_flushed = self._on_flushed, None
+            self.close()
             flushed()
 
     def _check_stall(self) -> None:

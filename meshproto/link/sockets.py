@@ -12,7 +12,20 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import (
+    IConsumer,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+)
 from twisted.internet.tcp import Connection
+
+from meshproto.errors import AddressError
+from meshproto.wire.address import normal_host
+
+#: Where a connection without IP addresses (a UNIX socket) ends: here.
+NO_HOST = "127.0.0.1"
 
 #: Bytes that the kernel may hold back of what it could not send yet.  Above
 #: that they wait here, where a PONG can overtake them.
@@ -20,6 +33,42 @@ UNSENT = 128 * 1024
 
 #: Attributes of Twisted's that say whether bytes wait; not all are public.
 NEEDED = ("socket", "dataBuffer", "_tempDataLen", "TLS", "connected", "disconnecting")
+
+
+class Transport(ITCPTransport, IConsumer, IPushProducer):
+    """What every stream transport of Twisted is."""
+
+
+def host_of(address: object) -> str:
+    """The IP address of one end of a connection."""
+    host = getattr(address, "host", None)
+    try:
+        return normal_host(host) if isinstance(host, str) else NO_HOST
+    except AddressError:
+        return NO_HOST
+
+
+def make_prompt(transport: Transport) -> None:
+    """Have TCP send at once, keep little back, and notice a dead far end."""
+    # The transport of a UNIX socket says that it is one of TCP.
+    is_tcp = isinstance(transport.getPeer(), IPv4Address | IPv6Address)
+    if is_tcp and ITCPTransport.providedBy(transport):
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
+        keep_back(transport)
+
+
+def half_close(transport: Transport) -> None:
+    """Close our half of a connection, or all of it where there are no halves.
+
+    TLS has no half-close that all peers take, and its transports pass the call on to
+    the socket below, which cuts off what they still have to send.
+    """
+    has_halves = hasattr(transport, "loseWriteConnection")
+    if has_halves and not ISSLTransport.providedBy(transport):
+        transport.loseWriteConnection()
+    else:
+        transport.loseConnection()
 
 
 def is_direct(transport: object) -> bool:

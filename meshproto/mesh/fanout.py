@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from meshproto.events import Delivery
 from meshproto.rules.registry import PeerEntry, Registry
-from meshproto.wire.mesh1 import Mesh1, block_of
+from meshproto.wire.interfaces import IWire
 
 #: Seconds without chat after which the next line is the first of a burst.
 QUIET = 0.000_25
@@ -29,14 +29,14 @@ FULL = 64 * 1024
 class Fanout:
     """Hands chat to the links, in the order in which it was said.
 
-    ``codec`` is what a text is checked by when there is no peer.
+    ``wire`` is what a text is checked by when there is no peer.
     """
 
-    def __init__(self, registry: Registry, clock: IReactorTime, codec: Mesh1) -> None:
+    def __init__(self, registry: Registry, clock: IReactorTime, wire: IWire) -> None:
         self._registry = registry
         self._clock = clock
-        self._codec = codec
-        self._gathered: defaultdict[Mesh1, list[bytes]] = defaultdict(list)
+        self._wire = wire
+        self._gathered: defaultdict[IWire, list[bytes]] = defaultdict(list)
         self._size = 0
         self._unwritten: dict[PeerEntry, bytes] = {}
         self._added = False
@@ -51,11 +51,11 @@ class Fanout:
         carry the text.
         """
         lines = []
-        codecs = self._registry.codecs() or (self._codec,)
-        for codec in codecs:
-            lines.append(codec.encode_chat(text))
-        for codec, line in zip(codecs, lines, strict=True):
-            self._gathered[codec].append(line)
+        wires = self._registry.wires() or (self._wire,)
+        for wire in wires:
+            lines.append(wire.encode_chat(text))
+        for wire, line in zip(wires, lines, strict=True):
+            self._gathered[wire].append(line)
             self._size += len(line)
         self._added = True
         if self._turn is not None:
@@ -70,7 +70,7 @@ class Fanout:
 
     def send(self, entry: PeerEntry, text: str) -> Delivery:
         """Say one line to one peer; raises what `broadcast` raises."""
-        line = entry.link.codec.encode_chat(text)
+        line = entry.link.wire.encode_chat(text)
         self.flush()
         now = self._clock.seconds()
         entry.link.send_lines(line, at_once=now - self._sent_at > QUIET)
@@ -107,11 +107,11 @@ class Fanout:
         """What has been gathered, for each peer."""
         gathered = self._gathered
         self._gathered, self._size = defaultdict(list), 0
-        blocks = {codec: block_of(lines) for codec, lines in gathered.items()}
+        blocks = {wire: wire.block_of(lines) for wire, lines in gathered.items()}
         return {
-            entry: blocks[entry.link.codec]
+            entry: blocks[entry.link.wire]
             for entry in self._registry.entries()
-            if entry.link.codec in blocks
+            if entry.link.wire in blocks
         }
 
     def _turn_over(self) -> None:

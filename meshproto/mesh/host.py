@@ -19,14 +19,13 @@ from meshproto.mesh.peers import Peers
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import Registry, Stranger, Verdict
 from meshproto.rules.turns import Turns
-from meshproto.wire.mesh1 import Mesh1
+from meshproto.wire.interfaces import IWire
 from meshproto.wire.messages import Greeting, Message, Refusal
 
 
 def limits_of(config: NodeConfig) -> LinkLimits:
     """What the settings allow one link."""
     return LinkLimits(
-        max_line=config.max_line,
         max_handshake_line=config.max_handshake_line,
         handshake_timeout=config.connection_timeout,
         flush_timeout=config.stop_timeout,
@@ -44,7 +43,7 @@ class Host:
         config: NodeConfig,
         clock: IReactorTime,
         network: INetwork,
-        codec: Mesh1,
+        wire: IWire,
         *,
         registry: Registry,
         links: OpenLinks,
@@ -59,7 +58,7 @@ class Host:
         self.limits = limits_of(config)
         self.turns = Turns()
         self._network = network
-        self._codec = codec
+        self._wire = wire
         self._registry = registry
         self._links = links
         self._admission = admission
@@ -82,9 +81,9 @@ class Host:
         """Whether the host is this machine."""
         return self._network.is_own_host(host)
 
-    def codec(self) -> Mesh1:
-        """The codec of ``mesh/1``."""
-        return self._codec
+    def wire(self) -> IWire:
+        """``mesh/1``."""
+        return self._wire
 
     def own_greeting(self) -> Greeting:
         """Who this node is."""

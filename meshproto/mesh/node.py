@@ -116,7 +116,7 @@ class MeshNode:
         config, clock, network = self.config, self.clock, self._network
         self._announcer = announcer = Announcer(clock)
         emit = announcer.emit
-        codec = Mesh1(
+        wire = Mesh1(
             max_line=config.max_line, max_addresses=config.max_addresses_per_list
         )
         self._registry = registry = Registry("", config.max_peers)
@@ -128,7 +128,7 @@ class MeshNode:
             max_failures=config.max_dial_failures,
         )
         self._links = links = OpenLinks(registry)
-        self._fanout = fanout = Fanout(registry, clock, codec)
+        self._fanout = fanout = Fanout(registry, clock, wire)
         self._drains = drains = Drains(registry, clock, config.send_queue_soft)
         throttle = Throttle(config, clock, emit)
         maintenance = Maintenance(
@@ -173,7 +173,7 @@ class MeshNode:
             config,
             clock,
             network,
-            codec,
+            wire,
             registry=registry,
             links=links,
             admission=self._admission,

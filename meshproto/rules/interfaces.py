@@ -8,7 +8,7 @@ from zope.interface import Attribute, Interface
 
 from meshproto.events import CloseReason, Direction
 from meshproto.wire.address import Target
-from meshproto.wire.mesh1 import Mesh1
+from meshproto.wire.interfaces import IWire
 from meshproto.wire.messages import Message
 
 
@@ -30,7 +30,7 @@ class IPeerLink(Interface):
     turn_ends: float = Attribute("Clock seconds when others have to be read.")
     waits: bool = Attribute("Whether messages that arrived wait for its turn.")
     gone: bool = Attribute("Whether only its last words are left of it.")
-    codec: Mesh1 = Attribute("What turns messages into this link's lines.")
+    wire: IWire = Attribute("What both ends speak after the greeting.")
     seat: Any = Attribute("What the registry notes here; None before it does.")
 
     def send(*messages: Message) -> None:
@@ -41,7 +41,7 @@ class IPeerLink(Interface):
         """
 
     def send_lines(lines: bytes, *, at_once: bool) -> None:
-        """Queue lines that this link's codec has encoded.
+        """Queue lines that this link's wire has encoded.
 
         ``at_once``: spend what it takes to have them leave now, not when the
         reactor comes round to it.

@@ -29,7 +29,7 @@ from meshproto.events import Delivery, Direction, Peer, peer_draft
 from meshproto.rules.identity import PeerKey, key_of_greeting
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.wire.address import PeerAddress
-from meshproto.wire.mesh1 import Mesh1
+from meshproto.wire.interfaces import IWire
 from meshproto.wire.messages import Greeting, Message, PeerList, Pong, RequestPeers
 
 #: The host of every peer on this machine, whatever address it came by.
@@ -219,7 +219,7 @@ class Registry:
 
     _all: tuple[PeerEntry, ...] | None
     _delivery: Delivery | None
-    _codecs: tuple[Mesh1, ...] | None
+    _wires: tuple[IWire, ...] | None
 
     def __init__(self, own_id: str, max_peers: int) -> None:
         self.own_id = own_id
@@ -246,12 +246,12 @@ class Registry:
             self._delivery = Delivery(Audience(self.entries()))
         return self._delivery
 
-    def codecs(self) -> tuple[Mesh1, ...]:
-        """What turns a message into the peers' lines, each once."""
-        if self._codecs is None:
-            codecs = dict.fromkeys(entry.link.codec for entry in self.entries())
-            self._codecs = tuple(codecs)
-        return self._codecs
+    def wires(self) -> tuple[IWire, ...]:
+        """What the peers' links speak, each once."""
+        if self._wires is None:
+            wires = dict.fromkeys(entry.link.wire for entry in self.entries())
+            self._wires = tuple(wires)
+        return self._wires
 
     def of_link(self, link: IPeerLink) -> PeerEntry | None:
         """The peer one of whose links this is."""
@@ -348,7 +348,7 @@ class Registry:
 
     def _changed(self) -> None:
         """A peer has come or gone: what is kept for every message is outdated."""
-        self._all = self._delivery = self._codecs = None
+        self._all = self._delivery = self._wires = None
 
 
 def host_key(link: IPeerLink) -> str:

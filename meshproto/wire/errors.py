@@ -19,5 +19,9 @@ class RemoteProtocolError(MeshError):
     """
 
 
+class LineTooLong(RemoteProtocolError):
+    """A peer sent something without an end within its limit."""
+
+
 class AddressError(MeshError, ValueError):
     """The text is not ``host:port``; the message names the text and the fault."""

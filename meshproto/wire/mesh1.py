@@ -1,11 +1,8 @@
 """The wire, ``mesh/1``: lines to values and values to lines.
 
-UTF-8 lines over TCP.  We send LF; we take LF and CRLF::
+UTF-8 lines over TCP, after the greeting (`greeting`).  We send LF; we take LF
+and CRLF::
 
-    dialler -> listener   ID:NAME              who I am
-    listener -> dialler   ID:NAME              welcome; this is me
-                          DUPLICATE            refused: I have that peer; closes
-                          MAX_PEERS            refused: no seat left; closes
     dialler -> listener   REQUEST_PEERS        at once
     dialler -> listener   PEERS:<addr>,<addr>  share back, own address first
     listener -> dialler   PEERS:<addr>,<addr>  answers every REQUEST_PEERS
@@ -13,23 +10,19 @@ UTF-8 lines over TCP.  We send LF; we take LF and CRLF::
     either                <any other text>     a chat message
 
 An ``addr`` is ``host:port``, IPv6 in brackets.  A line holds at most 16 384
-bytes, a handshake line 512, the line end not counted.
+bytes, the line end not counted.
 
-What is nonsense, and what becomes of it:
-
-* in the handshake, anything but the lines above raises `RemoteProtocolError`:
-  the link is closed without an answer;
-* after it nothing is nonsense: a bad entry in ``PEERS`` is skipped and
-  counted, bytes that are not UTF-8 become replacement characters, an empty
-  line is ignored, and a line with no other meaning is chat.
+Nothing is nonsense: a bad entry in ``PEERS`` is skipped and counted, bytes that
+are not UTF-8 become replacement characters, an empty line is ignored, and a line
+with no other meaning is chat.
 
 Chat that would be read as a command is sent with U+2060 (word joiner, no
 width) before it, and one leading U+2060 is taken off on arrival, so every line
 of text arrives as it was sent.  The original program trims white space before
 it compares, so a padded command counts as a command here.
 
-This is the only module that knows the grammar.  It reads no clock, holds no
-state and knows neither sockets nor peers.
+This is the only module that knows the grammar.  It reads no clock and knows
+neither sockets nor peers.
 """
 
 from __future__ import annotations
@@ -38,11 +31,10 @@ from operator import itemgetter
 from typing import Final
 
 from meshproto.wire.address import PeerAddress
-from meshproto.wire.errors import AddressError, LocalProtocolError, RemoteProtocolError
+from meshproto.wire.errors import AddressError, LineTooLong, LocalProtocolError
+from meshproto.wire.greeting import DELIMITER, encode_greeting
 from meshproto.wire.messages import (
     MAX_ADDRESSES,
-    MAX_ID,
-    MAX_NAME,
     MAX_RUN,
     Chat,
     Chats,
@@ -53,16 +45,9 @@ from meshproto.wire.messages import (
     Pong,
     Refusal,
     RequestPeers,
-    is_id,
 )
 
-DELIMITER: Final = b"\n"
 MAX_LINE: Final = 16_384
-MAX_HANDSHAKE_LINE: Final = 512
-#: Bytes of the longest ``ID:NAME``: a character of a name takes up to four.
-MAX_GREETING: Final = MAX_ID + 1 + 4 * MAX_NAME
-#: Bytes of a far end's first words that an error quotes.
-MAX_QUOTED: Final = 40
 #: Lines and bytes that are decoded at once: as values, short lines take many
 #: times their memory.  What a transport reads at once (64 KiB), with the line
 #: that was incomplete before it, is one piece.
@@ -109,32 +94,6 @@ class Mesh1:
         self._max_line = max_line
         self._max_addresses = max_addresses
 
-    def decode_greeting(self, line: bytes) -> Greeting:
-        """What a dialler's first line says.
-
-        Raises `RemoteProtocolError` with the reason when it is no ``ID:NAME``.
-        """
-        # What is not UTF-8 becomes what neither an ID nor a name may hold.
-        text = line.decode("utf-8", "surrogateescape")
-        id, colon, name = text.partition(":")
-        try:
-            return Greeting(id, name.strip(" ") or id)
-        except ValueError as error:
-            is_near = is_id(id) or (colon and " " not in id.strip(" "))
-            reason = f"bad handshake: {error}" if is_near else not_a_node(line)
-            raise RemoteProtocolError(reason) from None
-
-    def decode_answer(self, line: bytes) -> Greeting | Refusal:
-        """What a listener answers to the greeting.
-
-        Raises `RemoteProtocolError` with the reason when it is neither
-        ``ID:NAME`` nor a refusal.
-        """
-        for refusal in Refusal:
-            if line == refusal.value.encode("ascii"):
-                return refusal
-        return self.decode_greeting(line)
-
     def read(self, data: bytes, limit: int) -> tuple[list[Message], int]:
         """What the lines at the beginning say, and how many bytes they are.
 
@@ -143,7 +102,11 @@ class Mesh1:
         `PIECE` bytes.  None, and 0 bytes, when the first line is not complete or
         too long.
         """
-        end = next_lines(data, limit)
+        if len(data) <= limit and len(data) <= PIECE:
+            # Nearly always, and not worth a call.
+            end = data.rfind(DELIMITER) + 1
+        else:
+            end = next_lines(data, limit)
         if not end:
             return [], 0
         if b"\r" in data:
@@ -169,9 +132,18 @@ class Mesh1:
     def _messages(self, joined: str, texts: list[str]) -> list[Message]:
         # A line feed is no part of a longer UTF-8 sequence, so each text is what
         # its line says by itself.
+        if len(texts) == 1:
+            # Nearly always, and a single message waits for nothing else.
+            if joined[:1] not in _SUSPECT:
+                return [Chats((joined,))]
+            is_mixed = True
+        else:
+            is_mixed = _may_hold_more_than_chat(joined, texts)
+            if not is_mixed and len(texts) <= MAX_RUN:
+                return [Chats(tuple(texts))]
         messages: list[Message] = []
         begin = 0
-        if _may_hold_more_than_chat(joined, texts):
+        if is_mixed:
             for index, text in enumerate(texts):
                 if text[:1] not in _SUSPECT:
                     continue
@@ -196,10 +168,8 @@ class Mesh1:
         match message:
             case Chat(text):
                 return self.encode_chat(text)
-            case Greeting(id, name):
-                return f"{id}:{name}\n".encode()
-            case Refusal():
-                return f"{message.value}\n".encode()
+            case Greeting() | Refusal():
+                return encode_greeting(message)
             case Ping():
                 return f"{_PING}\n".encode()
             case Pong():
@@ -234,6 +204,14 @@ class Mesh1:
             )
         return line + DELIMITER
 
+    def block_of(self, encoded: list[bytes]) -> bytes:
+        """Encoded lines as one piece."""
+        return b"".join(encoded)
+
+    def reader(self) -> Mesh1Reader:
+        """The reading side of a new link."""
+        return Mesh1Reader(self, self._max_line)
+
     def _read(self, text: str) -> Message | None:
         """What a line says that begins as a command does; None for nothing."""
         if not text:
@@ -256,6 +234,38 @@ class Mesh1:
         return PeerList(tuple(addresses), skipped=len(entries) - len(addresses))
 
 
+class Mesh1Reader:
+    """The lines of one link: what has arrived of them and is not decoded yet."""
+
+    __slots__ = ("_limit", "_unread", "_wire", "waiting")
+
+    def __init__(self, wire: Mesh1, limit: int) -> None:
+        self._wire = wire
+        self._limit = limit
+        self._unread = b""
+        #: Whether a line is complete, or too long.
+        self.waiting = False
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Add bytes; returns what the next complete lines say.
+
+        Raises `LineTooLong` when the next line is.
+        """
+        if self._unread:
+            data = self._unread + data
+        messages, end = self._wire.read(data, self._limit)
+        if end == len(data):
+            self._unread = b""
+            self.waiting = False
+            return messages
+        self._unread = rest = data[end:]
+        is_too_long = len(rest.removesuffix(b"\r")) > self._limit
+        self.waiting = is_too_long or DELIMITER in rest
+        if is_too_long and not end:
+            raise LineTooLong(f"more than {self._limit} bytes")
+        return messages
+
+
 def _looks_like_command(text: str) -> bool:
     trimmed = text.strip()
     return (
@@ -269,36 +279,13 @@ def _may_hold_more_than_chat(joined: str, texts: list[str]) -> bool:
     # To look for a character in all lines at once costs next to nothing.
     for character in _SUSPECT_CHARACTERS:
         if character in joined:
-            break
-    else:
-        if all(texts):
-            return False
-    return not _SUSPECT.isdisjoint(map(_BEGINNING, texts))
+            return not _SUSPECT.isdisjoint(map(_BEGINNING, texts))
+    return not all(texts)
 
 
 def _add_chats(messages: list[Message], texts: list[str]) -> None:
-    if 0 < len(texts) <= MAX_RUN:
-        # Nearly always, and a single message waits for nothing else.
-        messages.append(Chats(tuple(texts)))
-        return
     for begin in range(0, len(texts), MAX_RUN):
         messages.append(Chats(tuple(texts[begin : begin + MAX_RUN])))
-
-
-def block_of(lines: list[bytes]) -> bytes:
-    """Encoded lines as one piece."""
-    return b"".join(lines)
-
-
-def not_a_node(said: bytes) -> str:
-    """What to tell of a far end that does not begin as a node does.
-
-    Quotes the beginning of its first line, in ASCII with all else escaped.
-    """
-    line = said.partition(DELIMITER)[0].removesuffix(b"\r")
-    quoted = ascii(line[:MAX_QUOTED])[2:-1].replace('"', '\\"')
-    dots = "..." if len(line) > MAX_QUOTED else ""
-    return f'not a mesh node, it said "{quoted}{dots}"'
 
 
 def next_lines(data: bytes, limit: int) -> int:
@@ -308,8 +295,6 @@ def next_lines(data: bytes, limit: int) -> int:
     or CRLF).  There are no more of them than `PIECE` bytes hold, and one at least
     if the first is complete and fits.
     """
-    if len(data) <= limit and len(data) <= PIECE:
-        return data.rfind(DELIMITER) + 1
     most = len(data)
     if most > PIECE:
         most = PIECE

@@ -16,17 +16,28 @@ MAX_ADDRESSES: Final = 100
 MAX_RUN: Final = 512
 #: Bytes of the largest message in ``mesh/2``, unless a node says less.
 MAX_PAYLOAD: Final = 1024 * 1024
+#: Headers of one message, and the bytes of their keys and values together.
+MAX_HEADERS: Final = 64
+MAX_HEADER_BYTES: Final = 4096
+MAX_FEATURES: Final = 64
+#: Every number in ``mesh/2`` fits into 63 bits.
+MAX_NUMBER: Final = 2**63 - 1
 
 # The first words of lines in ``mesh/1``: a greeting must not look like one.
 _RESERVED_IDS = frozenset(
     {"PING", "PONG", "REQUEST_PEERS", "PEERS", "BYTES", "DUPLICATE", "MAX_PEERS"}
 )
 _ID = re.compile(r"[!-9;-~]{1,64}\Z")
+_IDENTITY = re.compile(r"[0-9a-f]{32,64}\Z")
+_NONCE = re.compile(r"[0-9a-f]{32}\Z")
+_TOKEN = re.compile(r"[0-9A-Za-z._-]{1,64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
     """``ID:NAME``: who is at the other end.
+
+    ``mesh2``: it speaks ``mesh/2`` as well, which a tab behind the name says.
 
     Raises `ValueError` (the text says what is wrong) for an ID or a name that
     the grammar does not allow, so no such value exists.
@@ -34,6 +45,7 @@ class Greeting:
 
     id: str
     name: str
+    mesh2: bool = False
 
     def __post_init__(self) -> None:
         check_id(self.id)
@@ -54,11 +66,17 @@ class Incarnation:
     """One life of an identity: a counter that is kept with it, and 128 random bits.
 
     The greater counter is the later life.  Two lives of one counter are two nodes
-    with one identity.
+    with one identity.  Raises `ValueError` for a counter below 0 or above
+    `MAX_NUMBER`, and for a nonce that is not 32 lower-case hexadecimal digits.
     """
 
     counter: int
     nonce: str
+
+    def __post_init__(self) -> None:
+        check_number("a counter", self.counter)
+        if not _NONCE.match(self.nonce):
+            raise ValueError("a nonce is 32 lower-case hexadecimal digits")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +86,14 @@ class Hello:
     ``identity`` is opaque, 32 to 64 lower-case hexadecimal digits.  ``link`` is the
     sender's own number for this link; ``ended``, which only a dialler says, is the
     listener's number for the last link with it that has ended here.  ``mesh`` is
-    the name of the mesh that the sender belongs to.  ``max_payload`` is the largest
-    message, in bytes, that it takes.
+    the name of the mesh that the sender belongs to, spelled as a node's name is, or
+    empty.  ``addresses`` are where the sender listens, `MAX_ADDRESSES` at most.
+    ``features`` are words as `check_token` takes them.  ``max_payload`` is the
+    largest message, in bytes, that the sender takes, its headers included.
+    ``headers`` are what the application says of the node; see `check_headers`.
+
+    Raises `ValueError` (the text says what is wrong) for anything else, so every
+    `Hello` fits into one frame.
     """
 
     identity: str
@@ -83,6 +107,25 @@ class Hello:
     features: frozenset[str] = frozenset()
     max_payload: int = MAX_PAYLOAD
     headers: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not _IDENTITY.match(self.identity):
+            raise ValueError("an identity is 32 to 64 lower-case hexadecimal digits")
+        check_number("the number of a link", self.link)
+        if self.ended is not None:
+            check_number("the number of a link", self.ended)
+        check_id(self.id)
+        check_name(self.name)
+        if self.mesh:
+            check_name(self.mesh)
+        if len(self.addresses) > MAX_ADDRESSES:
+            raise ValueError(f"a node has at most {MAX_ADDRESSES} addresses")
+        if len(self.features) > MAX_FEATURES:
+            raise ValueError(f"a node has at most {MAX_FEATURES} features")
+        for feature in self.features:
+            check_token("a feature", feature)
+        check_number("max_payload", self.max_payload)
+        check_headers(self.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +150,8 @@ class RefusalReason(Enum):
     OUTDATED = "outdated"
     #: One identity is used by several nodes: its data directory was copied.
     CLONED = "cloned"
+    #: A reason that this version does not know.
+    OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +168,29 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Health check: to be answered with `Pong`."""
+    """Health check: to be answered with `Pong`.
+
+    In ``mesh/2`` it may have a token, which the answer repeats, so that the round
+    trip can be measured.  ``mesh/1`` sends none.  Raises `ValueError` for a token
+    that `check_token` does not take.
+    """
+
+    token: str = ""
+
+    def __post_init__(self) -> None:
+        if self.token:
+            check_token("a token", self.token)
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """The answer to `Ping`."""
+    """The answer to `Ping`, with its token."""
+
+    token: str = ""
+
+    def __post_init__(self) -> None:
+        if self.token:
+            check_token("a token", self.token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +224,36 @@ class Chats:
     texts: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A message of any bytes, with headers.  ``mesh/2`` only.
+
+    Raises `ValueError` for headers that `check_headers` does not take.
+    """
+
+    payload: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.headers:
+            check_headers(self.headers)
+
+
 Message = Greeting | Refusal | Ping | Pong | RequestPeers | PeerList | Chat | Chats
+#: What can be said in ``mesh/2`` once both nodes have agreed on it.
+Mesh2Message = (
+    Hello
+    | Welcome
+    | Refused
+    | Ready
+    | Ping
+    | Pong
+    | RequestPeers
+    | PeerList
+    | Chat
+    | Chats
+    | Data
+)
 
 
 def is_id(text: str) -> bool:
@@ -194,3 +285,39 @@ def check_name(text: str) -> None:
         raise ValueError(f"a name is 1 to {MAX_NAME} printable characters")
     if text != text.strip(" "):
         raise ValueError("a name neither begins nor ends with a space")
+
+
+def check_token(what: str, text: str) -> None:
+    """Raise `ValueError` unless the text is 1 to 64 ASCII letters, digits, ``._-``."""
+    if not _TOKEN.match(text):
+        raise ValueError(
+            f"{what} is 1 to 64 ASCII letters, digits, dots, underscores and hyphens"
+        )
+
+
+def check_number(what: str, number: int) -> None:
+    """Raise `ValueError` unless the number is from 0 to `MAX_NUMBER`."""
+    if not 0 <= number <= MAX_NUMBER:
+        raise ValueError(f"{what} is from 0 to {MAX_NUMBER}")
+
+
+def check_headers(headers: tuple[tuple[str, str], ...]) -> None:
+    """Raise `ValueError` unless these can be the headers of a message.
+
+    A key is what `check_token` takes, and no key comes twice.  A value is any
+    Unicode text.  There are at most `MAX_HEADERS`, with at most `MAX_HEADER_BYTES`
+    bytes of UTF-8 in all.
+    """
+    if len(headers) > MAX_HEADERS:
+        raise ValueError(f"a message has at most {MAX_HEADERS} headers")
+    size = 0
+    for key, value in headers:
+        check_token("the key of a header", key)
+        try:
+            size += len(key) + len(value.encode("utf-8"))
+        except UnicodeEncodeError:
+            raise ValueError("a header is Unicode text: no lone surrogates") from None
+    if size > MAX_HEADER_BYTES:
+        raise ValueError(f"headers have at most {MAX_HEADER_BYTES} bytes in all")
+    if len(dict(headers)) < len(headers):
+        raise ValueError("a header comes once")

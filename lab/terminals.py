@@ -1,4 +1,4 @@
-"""Real programs on real terminals, for tests: a pty each, read through pyte."""
+"""Real programs on real terminals: a pty each, read through pyte."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO
-
-import pyte
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Seconds after which a wait is a failure.
@@ -68,6 +66,9 @@ class Terminal:
     def __init__(
         self, command: Sequence[str], columns: int = COLUMNS, **variables: str
     ) -> None:
+        # Here, so that all the rest of the module does without it.
+        import pyte
+
         self.master, slave = pty.openpty()
         self.modes = termios.tcgetattr(slave)
         self.columns = columns

@@ -1,6 +1,6 @@
 """Peers that behave badly, one that behaves well, and what a node pays for them.
 
-A `Stage` is a fleet whose nodes have a small application (`tests.echo_node`).
+A `Stage` is a fleet whose nodes have a small application (`lab.echo_node`).
 `Stage.watch` puts an honest peer beside the attack, which pings and chats all
 the time, and measures the node's process meanwhile.  What comes out is an
 `Outcome`, the same for the tests and for the benchmark.
@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from tests.daemons import PATIENCE, Daemon, Fleet, Wire, free_ports
-from tests.terminals import COLUMNS, Terminal, meshproto
+from lab.daemons import PATIENCE, Daemon, Fleet, Wire, free_ports
+from lab.terminals import COLUMNS, Terminal, meshproto
 
 KiB = 1024
 MiB = 1024 * KiB
@@ -85,7 +85,7 @@ class Stage(Fleet):
     def node(self, **settings: Any) -> Daemon:
         """Start ``twistd`` with a node that answers chat, and wait for its port.
 
-        The settings are those of `tests.echo_node.build`.
+        The settings are those of `lab.echo_node.build`.
         """
         node = self._launch(Daemon, "alice", self._command(settings))
         self.until_listening(node)
@@ -167,7 +167,7 @@ class Stage(Fleet):
         settings = {"port": 0, "name": "alice", **settings}
         written = self.folder / "node.tac"
         written.write_text(
-            f"from tests.echo_node import build\napplication = build(**{settings!r})\n"
+            f"from lab.echo_node import build\napplication = build(**{settings!r})\n"
         )
         twistd = [sys.executable, "-c", _TWISTD, "-n", "--pidfile=", *options]
         return [*twistd, "-y", str(written)]

@@ -1,4 +1,4 @@
-"""Real networks on one machine, for tests: a namespace for each host.
+"""Real networks on one machine: a namespace for each host.
 
 A `Lab` is a `Fleet` whose daemons live on hosts of its own: network namespaces
 with cables, switches, routers with NAT, and links that are slow or lose frames.
@@ -35,14 +35,13 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.python.runtime import platform
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from lab.daemons import PATIENCE, Daemon, Fleet, Prompt
+from lab.terminals import ROOT, environment
 from meshproto import MeshNode
 from meshproto.run.options import MeshOptions
 from meshproto.run.process import set_clock
 from meshproto.run.service import MeshService
-from tests.daemons import PATIENCE, SLOW, Daemon, Fleet, Prompt
-from tests.terminals import ROOT, environment
 
 _TWISTD = "from twisted.scripts.twistd import run; run()"
 _CAME = re.compile(r"\[NETWORK\] (?:Peer|Connected to peer) (\S+) .*\([0-9]+/")
@@ -393,7 +392,7 @@ class Lab(Fleet):
 
         A prompt would read on when its peers have taken what it said.
         """
-        crier = [sys.executable, "-m", "tests.netlab", "--port", str(port)]
+        crier = [sys.executable, "-m", "lab.networks", "--port", str(port)]
         return self._put(Daemon, host, None, [*crier, *map(str, options)], ())
 
     def ear(self, host: Host | None, address: str, port: int = 8001) -> Ear:
@@ -476,7 +475,7 @@ class SlowSwitch:
         self.lost = 0
         devices = [(host.pid, host.new_port()) for host in hosts]
         self._process = subprocess.Popen(
-            [*_MORTAL, sys.executable, "-m", "tests.netlab"],
+            [*_MORTAL, sys.executable, "-m", "lab.networks"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(),
@@ -627,31 +626,6 @@ class Ear:
 
     def _say(self, line: str) -> None:
         self._socket.sendall(line.encode() + b"\n")
-
-
-class LabTestCase(SynchronousTestCase):
-    """A test with a lab, in which no daemon may complain.
-
-    ``needs`` are the features of the machine without which it is skipped.
-    """
-
-    needs: Sequence[str] = ("a cable", "a switch")
-    timeout = 120
-    if SLOW:
-        skip = SLOW
-
-    def setUp(self) -> None:
-        for feature in self.needs:
-            problem = missing(feature)
-            if problem is not None:
-                raise SkipTest(problem)
-        self.lab = Lab()
-        self.addCleanup(self._end)
-
-    def _end(self) -> None:
-        self.lab.close()
-        for daemon in self.lab.daemons:
-            self.assertEqual(daemon.complaints, [], daemon.raw)
 
 
 def came(daemon: Daemon) -> Counter[str]:

@@ -1,0 +1,33 @@
+"""A wait that one link is given, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+class Deadline:
+    """Calls ``passed`` when the time that was set last is over."""
+
+    __slots__ = ("_call", "_clock", "_passed")
+
+    def __init__(self, clock: IReactorTime, passed: Callable[[bool], None]) -> None:
+        self._clock = clock
+        self._passed = passed
+        self._call: IDelayedCall | None = None
+
+    def set(self, seconds: float, *, extended: bool = False) -> None:
+        """Begin anew; ``extended`` is what `passed` is told of it."""
+        self.clear()
+        self._call = self._clock.callLater(max(0.0, seconds), self._over, extended)
+
+    def clear(self) -> None:
+        """There is nothing to wait for."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _over(self, extended: bool) -> None:
+        self._call = None
+        self._passed(extended)

@@ -1,0 +1,264 @@
+"""The life of one link of ``mesh/2``, as one table.
+
+Two rules about this file: every transition of such a link stands in `_TABLES`, and
+nothing here knows sockets, clocks or other links.  Inputs are what happened, a
+message or a verdict of `pairs`.  The answers are effects, to be carried out in their
+order, before the next message is received: what an `Ask` asks for is decided at once.
+
+::
+
+    listener                                dialler
+    start: say HELLO
+    HELLO_DUE                               HELLO_DUE
+      │ HELLO                                 │ HELLO
+    HELLO_JUDGED ── Unwanted:               HELLO_JUDGED ── Unwanted: ENDED
+      │             say REFUSED, ENDED        │ SayHello: say HELLO
+      │ Welcomed: say WELCOME               WELCOME_DUE ── REFUSED: ENDED
+    READY_DUE                                 │ WELCOME
+      │ READY                               WELCOME_JUDGED ── Unwanted: ENDED
+    READY_JUDGED                              │ Established: say READY
+      │ Established                           │
+    ESTABLISHED                             ESTABLISHED
+
+Both sides know at every step what the other may say, and before the link is
+established that is one thing only.  So anything else, PING included, ends the link
+with a protocol error, as does a message of the handshake afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from meshproto.events import CloseReason, Direction
+from meshproto.rules.pairs import Established, SayHello, Unwanted, Verdict, Welcomed
+from meshproto.rules.session import End, Establish, Notify
+from meshproto.wire.messages import (
+    Greeting,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Ready,
+    Refusal,
+    RefusalReason,
+    Refused,
+    Welcome,
+)
+
+Said = Message | Hello | Welcome | Refused | Ready
+Input = Said | Verdict
+
+
+class State(Enum):
+    """Where a link stands."""
+
+    # The table is looked up for every message; an Enum hashes its name, slowly.
+    __hash__ = object.__hash__
+
+    HELLO_DUE = auto()
+    HELLO_JUDGED = auto()
+    WELCOME_DUE = auto()
+    WELCOME_JUDGED = auto()
+    READY_DUE = auto()
+    READY_JUDGED = auto()
+    ESTABLISHED = auto()
+    ENDED = auto()
+
+
+# Aliases, because attribute access on an Enum is slow.
+(
+    HELLO_DUE,
+    HELLO_JUDGED,
+    WELCOME_DUE,
+    WELCOME_JUDGED,
+    READY_DUE,
+    READY_JUDGED,
+    ESTABLISHED,
+    ENDED,
+) = State
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Put a message on the wire."""
+
+    message: Said
+
+
+@dataclass(frozen=True, slots=True)
+class Introduce:
+    """Say HELLO, with that ``ended``."""
+
+    ended: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the owner for its verdict on what the far end said."""
+
+    message: Hello | Welcome | Ready
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """Tell the owner that the far end refused."""
+
+    reason: RefusalReason
+
+
+Effect = Send | Introduce | Ask | Establish | Notify | TurnedAway | End
+Step = tuple[State, tuple[Effect, ...]]
+
+
+class Handshake:
+    """The state of one link, once both ends have agreed on ``mesh/2``."""
+
+    __slots__ = ("_table", "direction", "state")
+
+    def __init__(self, direction: Direction) -> None:
+        self.direction = direction
+        self.state = HELLO_DUE
+        self._table = _TABLES[direction]
+
+    def start(self) -> tuple[Effect, ...]:
+        """What to do once both ends have said their greetings."""
+        return (Introduce(),) if self.direction is Direction.INCOMING else ()
+
+    def receive(self, message: Said) -> tuple[Effect, ...]:
+        """What to do about a message; nothing once the link has ended."""
+        step = self._table.get((self.state, type(message)))
+        if step is None:
+            step = _OTHERWISE.get(self.state, _out_of_order)
+        self.state, effects = step(self.state, message)
+        return effects
+
+    def judge(self, verdict: Verdict) -> tuple[Effect, ...]:
+        """What to do about the verdict that an `Ask` has asked for.
+
+        Nothing when the owner has ended the link meanwhile.  Raises `KeyError` for
+        a verdict that answers another question.
+        """
+        if self.state is ENDED:
+            return ()
+        step = self._table[self.state, type(verdict)]
+        self.state, effects = step(self.state, verdict)
+        return effects
+
+    def end(self) -> None:
+        """The link has ended: whatever still arrives means nothing."""
+        self.state = ENDED
+
+
+_CLOSE_REASONS = {
+    RefusalReason.OURSELVES: CloseReason.OURSELVES,
+    RefusalReason.CROSSING: CloseReason.CROSSED,
+}
+
+
+def _unwanted(reason: RefusalReason) -> End:
+    return End(_CLOSE_REASONS.get(reason, CloseReason.REFUSED))
+
+
+def _hello(state: State, hello: Input) -> Step:
+    assert isinstance(hello, Hello)
+    return HELLO_JUDGED, (Ask(hello),)
+
+
+def _welcomed(state: State, verdict: Input) -> Step:
+    return READY_DUE, (Send(Welcome()),)
+
+
+def _refused(state: State, verdict: Input) -> Step:
+    assert isinstance(verdict, Unwanted)
+    return ENDED, (Send(Refused(verdict.reason)), _unwanted(verdict.reason))
+
+
+def _ready(state: State, ready: Input) -> Step:
+    return READY_JUDGED, (Ask(Ready()),)
+
+
+def _heard_ready(state: State, verdict: Input) -> Step:
+    return ESTABLISHED, (Establish(),)
+
+
+def _say_hello(state: State, verdict: Input) -> Step:
+    assert isinstance(verdict, SayHello)
+    return WELCOME_DUE, (Introduce(verdict.ended),)
+
+
+def _welcome(state: State, welcome: Input) -> Step:
+    return WELCOME_JUDGED, (Ask(Welcome()),)
+
+
+def _turned_away(state: State, refused: Input) -> Step:
+    assert isinstance(refused, Refused)
+    return ENDED, (TurnedAway(refused.reason), End(CloseReason.TURNED_AWAY))
+
+
+def _say_ready(state: State, verdict: Input) -> Step:
+    return ESTABLISHED, (Send(Ready()), Establish())
+
+
+def _given_up(state: State, verdict: Input) -> Step:
+    assert isinstance(verdict, Unwanted)
+    return ENDED, (_unwanted(verdict.reason),)
+
+
+# Made once: it is the answer to nearly every message.
+_NOTIFY = (Notify(),)
+
+
+def _heard(state: State, message: Input) -> Step:
+    return state, _NOTIFY
+
+
+def _pinged(state: State, ping: Input) -> Step:
+    assert isinstance(ping, Ping)
+    return state, (Send(Pong(ping.token)), Notify())
+
+
+def _ignored(state: State, message: Input) -> Step:
+    return state, ()
+
+
+def _out_of_order(state: State, message: Input) -> Step:
+    return ENDED, (End(CloseReason.PROTOCOL_ERROR),)
+
+
+_Transition = Callable[[State, Input], Step]
+_Table = dict[tuple[State, type[Input]], _Transition]
+
+_BOTH: _Table = {
+    (HELLO_DUE, Hello): _hello,
+    (ESTABLISHED, Ping): _pinged,
+    (ESTABLISHED, Greeting): _out_of_order,
+    (ESTABLISHED, Refusal): _out_of_order,
+    (ESTABLISHED, Hello): _out_of_order,
+    (ESTABLISHED, Welcome): _out_of_order,
+    (ESTABLISHED, Refused): _out_of_order,
+    (ESTABLISHED, Ready): _out_of_order,
+}
+
+_TABLES: dict[Direction, _Table] = {
+    Direction.INCOMING: {
+        **_BOTH,
+        (HELLO_JUDGED, Welcomed): _welcomed,
+        (HELLO_JUDGED, Unwanted): _refused,
+        (READY_DUE, Ready): _ready,
+        (READY_JUDGED, Established): _heard_ready,
+    },
+    Direction.OUTGOING: {
+        **_BOTH,
+        (HELLO_JUDGED, SayHello): _say_hello,
+        (HELLO_JUDGED, Unwanted): _given_up,
+        (WELCOME_DUE, Welcome): _welcome,
+        (WELCOME_DUE, Refused): _turned_away,
+        (WELCOME_JUDGED, Established): _say_ready,
+        (WELCOME_JUDGED, Unwanted): _given_up,
+    },
+}
+
+#: What a message means where the table has no row for it; else it is out of order.
+_OTHERWISE: dict[State, _Transition] = {ESTABLISHED: _heard, ENDED: _ignored}

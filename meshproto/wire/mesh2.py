@@ -1,0 +1,390 @@
+"""The wire, ``mesh/2``: frames to values and values to frames.
+
+Both nodes have said in their greetings that they speak it (`greeting`).  Then::
+
+    listener -> dialler   HELLO +n             who I really am: fields
+    dialler -> listener   HELLO +n
+    listener -> dialler   WELCOME              or REFUSED reason
+    dialler -> listener   READY                the link is established
+    either                PING token           PONG token answers
+                          REQUEST_PEERS        PEERS +n answers: an address a line
+                          CHAT +n              a run: each line a message
+                          DATA number size fields +n
+                          PIECE number +n      goes on with that message
+                          ABORT number         gives it up
+
+``docs/mesh2.md`` has the grammar.  What is there beyond it is ignored: frames of an
+unknown verb with their payload, more arguments, the payload of a verb that has
+none, unknown fields, a ``PIECE`` or ``ABORT`` of a message that is not being read.
+That is how ``mesh/2`` grows.  What is missing or malformed raises
+`RemoteProtocolError` and ends the link: nobody looks for the next frame.
+
+A chat message is one line: it holds neither LF nor CR, and needs no escape.
+Everything else travels as ``DATA``.  ``size`` counts the bytes of the whole
+message; the first ``fields`` of them are its headers.  A message that does not fit
+into its ``DATA`` frame goes on in ``PIECE`` frames, between which any other frame
+may pass.  Only one message at a time is in pieces on a link in each direction.
+
+This module and `frames` know the grammar.  They read no clock, and know neither
+sockets nor peers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from meshproto.wire.errors import LocalProtocolError, RemoteProtocolError
+from meshproto.wire.frames import (
+    MAX_CHUNK,
+    MAX_HEADER,
+    encode_fields,
+    frame,
+    parse_header,
+    remembered,
+    too_long,
+)
+from meshproto.wire.messages import (
+    MAX_ADDRESSES,
+    MAX_PAYLOAD,
+    MAX_RUN,
+    Chat,
+    Chats,
+    Data,
+    Hello,
+    Mesh2Message,
+    PeerList,
+    Ping,
+    Pong,
+    Ready,
+    Refused,
+    RequestPeers,
+    Welcome,
+)
+from meshproto.wire.verbs import (
+    WORDS,
+    data_of,
+    fields_of,
+    hello_of,
+    numbers_of,
+    peer_list_of,
+    texts_of,
+)
+
+#: Bytes of the longest chat message: it shares the payload with its line feed.
+MAX_TEXT: Final = MAX_CHUNK - 1
+#: Bytes of the longest headers of a message, as they are written.
+MAX_FIELDS: Final = 16 * 1024
+#: How much is decoded at once.  A chat message costs 1, a frame 4, and 64 bytes of
+#: payload cost 1: so that is at most 2048 messages, 512 frames or 128 KiB, and one
+#: frame more.
+BATCH: Final = 2048
+
+_CHAT = "CHAT"
+_WITH_PAYLOAD = frozenset({"DATA", "PIECE", "PEERS", "HELLO"})
+# To write a number takes longer than everything else about a short run.
+_COMMON = 2048
+_RUNS = [b"CHAT +%d\n" % size for size in range(_COMMON)]
+
+
+class Mesh2:
+    """The codec of ``mesh/2``: values in, frames out, and a reader for each link.
+
+    It holds no state, so all links share one.  ``max_payload`` is the largest
+    message in bytes, headers included, that is sent or taken.
+    """
+
+    def __init__(
+        self, *, max_addresses: int = MAX_ADDRESSES, max_payload: int = MAX_PAYLOAD
+    ) -> None:
+        self._max_addresses = max_addresses
+        self._max_payload = max_payload
+
+    def reader(self) -> Mesh2Reader:
+        """What reads the frames of one link."""
+        return Mesh2Reader(
+            max_addresses=self._max_addresses, max_payload=self._max_payload
+        )
+
+    def encode(self, message: Mesh2Message) -> bytes:
+        """The frames that say it; none for an empty run.
+
+        Raises `LocalProtocolError` for what has no form on this wire: a chat text
+        that is empty, has a line break, is not encodable or too long; a message of
+        more than ``max_payload`` bytes; a list of addresses that fills a frame.
+        """
+        match message:
+            case Chat(text):
+                return self.block_of([self.encode_chat(text)])
+            case Chats(texts):
+                return self.block_of([*map(self.encode_chat, texts)])
+            case Data():
+                return b"".join(self.pieces(message))
+            case Ping(token):
+                return frame("PING", token) if token else b"PING\n"
+            case Pong(token):
+                return frame("PONG", token) if token else b"PONG\n"
+            case RequestPeers():
+                return b"REQUEST_PEERS\n"
+            case PeerList(addresses):
+                lines = "".join(f"{address}\n" for address in addresses)
+                return frame("PEERS", payload=lines.encode("ascii"))
+            case Hello():
+                return frame("HELLO", payload=encode_fields(fields_of(message)))
+            case Welcome():
+                return b"WELCOME\n"
+            case Refused(reason):
+                return frame("REFUSED", reason.value)
+            case Ready():
+                return b"READY\n"
+
+    def encode_chat(self, text: str) -> bytes:
+        """The line of a chat message, for `block_of`; raises what `encode` raises."""
+        if not text:
+            raise LocalProtocolError("a chat message cannot be empty")
+        if "\n" in text or "\r" in text:
+            raise LocalProtocolError("a chat message is one line: no line breaks")
+        try:
+            line = text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise LocalProtocolError(
+                "a chat message is Unicode text: no lone surrogates"
+            ) from None
+        if len(line) > MAX_TEXT:
+            raise LocalProtocolError(
+                f"a chat message is at most {MAX_TEXT} bytes, this one has {len(line)}"
+            )
+        return line + b"\n"
+
+    def block_of(self, lines: list[bytes]) -> bytes:
+        """The frames of chat that leaves together: as few as can be."""
+        payload = b"".join(lines)
+        if len(payload) <= MAX_CHUNK and len(lines) <= MAX_RUN:
+            return _run(payload)
+        frames = []
+        begin = size = 0
+        for end, line in enumerate(lines):
+            if size + len(line) > MAX_CHUNK or end - begin == MAX_RUN:
+                frames.append(_run(b"".join(lines[begin:end])))
+                begin, size = end, 0
+            size += len(line)
+        frames.append(_run(b"".join(lines[begin:])))
+        return b"".join(frames)
+
+    def pieces(self, message: Data, number: int = 0) -> Iterator[bytes]:
+        """The frames of a message, made one by one as they are asked for.
+
+        ``number`` tells it from another one that is in pieces on the same link.
+        Other frames may pass between them; `abort` gives up the rest.  Raises
+        `LocalProtocolError` at once when the message is too large.
+        """
+        fields = encode_fields(message.headers)
+        size = len(fields) + len(message.payload)
+        if size > self._max_payload:
+            raise LocalProtocolError(
+                f"a message is at most {self._max_payload} bytes, headers included, "
+                f"this one has {size}"
+            )
+        return _pieces(fields, message.payload, number)
+
+    def abort(self, number: int = 0) -> bytes:
+        """The frame that gives up a message in pieces."""
+        return frame("ABORT", number)
+
+
+class Mesh2Reader:
+    """Reads the frames of one link, in whatever pieces they come.
+
+    ``max_payload`` is the largest message in bytes, headers included, that is
+    taken.  It may be changed, and counts for what begins after that: a link that
+    is not established yet takes none with 0.
+
+    When nothing is `waiting` it holds less than one frame, `MAX_FRAME` bytes, and
+    the pieces of one message, ``max_payload`` bytes.
+    """
+
+    def __init__(
+        self, *, max_addresses: int = MAX_ADDRESSES, max_payload: int = MAX_PAYLOAD
+    ) -> None:
+        self.max_payload = max_payload
+        #: Whether what was fed may hold more messages: ``feed(b"")`` has them.
+        self.waiting = False
+        self._max_addresses = max_addresses
+        # What is not read yet, and how much there has to be before it can be.
+        self._kept = bytearray()
+        self._need = 0
+        # Bytes of a payload that nobody reads.
+        self._skip = 0
+        self._error = ""
+        # The message in pieces: what has come, its number, its size, its fields.
+        self._pieces: bytearray | None = None
+        self._number = self._size = self._fields = 0
+
+    def feed(self, data: bytes) -> list[Mesh2Message]:
+        """What the frames say that are complete now, a bounded number of them.
+
+        Chat that is not interrupted makes one `Chats`.  While `waiting` says that
+        there may be more, ``feed(b"")`` goes on with what was fed before.
+
+        Raises `RemoteProtocolError` for what ``mesh/2`` does not allow, after all
+        that came before it was handed out, and then always.
+        """
+        if self._error:
+            self.waiting = False
+            raise RemoteProtocolError(self._error)
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            data = data[skipped:]
+        if self._kept:
+            self._kept += data
+            if len(self._kept) < self._need:
+                return []
+            data = bytes(self._kept)
+            self._kept.clear()
+        self.waiting = False
+        messages: list[Mesh2Message] = []
+        texts: list[str] = []
+        try:
+            at = self._read(data, messages, texts)
+        except RemoteProtocolError as error:
+            self._pieces = None
+            self._error = str(error)
+            if not (messages or texts):
+                raise
+            self.waiting = True
+        else:
+            if at < len(data):
+                self._kept += data[at:]
+        _add_chats(messages, texts)
+        return messages
+
+    @property
+    def held(self) -> int:
+        """Bytes that have been fed and not been handed out."""
+        return len(self._kept) + len(self._pieces or b"")
+
+    def _read(self, data: bytes, messages: list[Mesh2Message], texts: list[str]) -> int:
+        """Read frames until the data or the batch ends; returns where.
+
+        ``texts`` is chat that came after the last of the messages.
+        """
+        at, end, left = 0, len(data), BATCH
+        known = remembered
+        self._need = 0
+        while at < end:
+            if left <= 0:
+                self.waiting = True
+                break
+            newline = data.find(b"\n", at, at + MAX_HEADER)
+            if newline < 0:
+                if end - at >= MAX_HEADER:
+                    raise too_long(data[at : at + MAX_HEADER])
+                break
+            line = data[at:newline]
+            verb, arguments, length = known.get(line) or parse_header(line)
+            begin = newline + 1
+            stop = begin + length
+            left -= 4 + (length >> 6)
+            message: Mesh2Message | None = None
+            if verb == _CHAT:
+                if stop > end:
+                    self._need = stop - at
+                    break
+                run = texts_of(data[begin:stop])
+                left -= len(run)
+                texts += run
+                at = stop
+                continue
+            if verb in _WITH_PAYLOAD:
+                if stop > end:
+                    self._need = stop - at
+                    break
+                message = self._with_payload(verb, arguments, data[begin:stop])
+            elif verb in WORDS:
+                message = WORDS[verb](arguments)
+            elif verb == "ABORT":
+                self._abort(arguments)
+            if message is not None:
+                _add_chats(messages, texts)
+                texts.clear()
+                messages.append(message)
+            if stop > end:
+                self._skip = stop - end
+                return end
+            at = stop
+        return at
+
+    def _with_payload(
+        self, verb: str, arguments: tuple[str, ...], payload: bytes
+    ) -> Mesh2Message | None:
+        match verb:
+            case "DATA":
+                return self._data(arguments, payload)
+            case "PIECE":
+                return self._piece(arguments, payload)
+            case "PEERS":
+                return peer_list_of(payload, self._max_addresses)
+            case _:
+                return hello_of(payload)
+
+    def _data(self, arguments: tuple[str, ...], payload: bytes) -> Data | None:
+        number, size, fields = numbers_of("DATA", arguments, 3)
+        if size > self.max_payload:
+            raise RemoteProtocolError(
+                f"DATA: {size} bytes, but a message has at most {self.max_payload}"
+            )
+        if fields > min(size, MAX_FIELDS):
+            raise RemoteProtocolError(f"DATA: {fields} bytes of headers")
+        if len(payload) == size:
+            return data_of(payload, fields)
+        if not 0 < len(payload) < size:
+            raise RemoteProtocolError(f"DATA: {len(payload)} bytes of {size}")
+        if self._pieces is not None:
+            raise RemoteProtocolError("DATA: another message is in pieces")
+        self._pieces = bytearray(payload)
+        self._number, self._size, self._fields = number, size, fields
+        return None
+
+    def _piece(self, arguments: tuple[str, ...], payload: bytes) -> Data | None:
+        (number,) = numbers_of("PIECE", arguments, 1)
+        if self._pieces is None or number != self._number:
+            return None
+        if not payload:
+            raise RemoteProtocolError("PIECE: empty")
+        self._pieces += payload
+        if len(self._pieces) < self._size:
+            return None
+        content, self._pieces = self._pieces, None
+        if len(content) > self._size:
+            raise RemoteProtocolError(f"PIECE: {len(content)} bytes of {self._size}")
+        return data_of(bytes(content), self._fields)
+
+    def _abort(self, arguments: tuple[str, ...]) -> None:
+        (number,) = numbers_of("ABORT", arguments, 1)
+        if number == self._number:
+            self._pieces = None
+
+
+def _run(payload: bytes) -> bytes:
+    """The frame of a run; nothing for none."""
+    size = len(payload)
+    if size >= _COMMON:
+        return b"CHAT +%d\n" % size + payload
+    return _RUNS[size] + payload if size else b""
+
+
+def _add_chats(messages: list[Mesh2Message], texts: list[str]) -> None:
+    if 0 < len(texts) <= MAX_RUN:
+        messages.append(Chats(tuple(texts)))
+        return
+    for begin in range(0, len(texts), MAX_RUN):
+        messages.append(Chats(tuple(texts[begin : begin + MAX_RUN])))
+
+
+def _pieces(fields: bytes, payload: bytes, number: int) -> Iterator[bytes]:
+    size, begin = len(fields) + len(payload), MAX_CHUNK - len(fields)
+    first = fields + payload[:begin]
+    yield frame("DATA", number, size, len(fields), payload=first)
+    for begin in range(len(first) - len(fields), len(payload), MAX_CHUNK):
+        yield frame("PIECE", number, payload=payload[begin : begin + MAX_CHUNK])
