@@ -40,6 +40,7 @@ class CloseReason(Enum):
     REFUSED = "refused"
     TURNED_AWAY = "refused by peer"
     CROSSED = "both nodes dialled at once"
+    NO_COMMON_PROTOCOL = "speaks none of our protocols"
     OURSELVES = "our own address"
     STOPPED = "node stopped"
 

@@ -12,15 +12,15 @@ class Deadline:
 
     __slots__ = ("_call", "_clock", "_passed")
 
-    def __init__(self, clock: IReactorTime, passed: Callable[[bool], None]) -> None:
+    def __init__(self, clock: IReactorTime, passed: Callable[[], None]) -> None:
         self._clock = clock
         self._passed = passed
         self._call: IDelayedCall | None = None
 
-    def set(self, seconds: float, *, extended: bool = False) -> None:
-        """Begin anew; ``extended`` is what `passed` is told of it."""
+    def set(self, seconds: float) -> None:
+        """Begin anew."""
         self.clear()
-        self._call = self._clock.callLater(max(0.0, seconds), self._over, extended)
+        self._call = self._clock.callLater(max(0.0, seconds), self._over)
 
     def clear(self) -> None:
         """There is nothing to wait for."""
@@ -28,6 +28,6 @@ class Deadline:
             self._call.cancel()
             self._call = None
 
-    def _over(self, extended: bool) -> None:
+    def _over(self) -> None:
         self._call = None
-        self._passed(extended)
+        self._passed()

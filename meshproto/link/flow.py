@@ -115,12 +115,11 @@ class Flow:
     itself.
     """
 
-    __slots__ = ("_holds", "_reasons", "finished", "gone", "state", "telling")
+    __slots__ = ("_reasons", "finished", "gone", "state", "telling")
 
     def __init__(self) -> None:
         self.state = State.READING
         self._reasons = _NO_REASONS
-        self._holds = _NO_REASONS
         self.finished = False
         self.gone = False
         self.telling = False
@@ -135,27 +134,19 @@ class Flow:
         """Whether there is something to tell for which it waits for its turn."""
         return self.state in _WAITING
 
-    @property
-    def held(self) -> bool:
-        """Whether somebody wants nothing sent either."""
-        return bool(self._holds)
-
-    def pause(self, reason: object, *, hold: bool = False) -> Step:
-        """Somebody wants the link not to be read, or neither read nor sent on."""
+    def pause(self, reason: object) -> Step:
+        """Somebody wants the link not to be read."""
         if self.state is State.ENDED or self.state in _CUT_OFF:
             return self._on(Event.PAUSE)
         is_first = not self._reasons
         self._reasons |= {reason}
-        if hold:
-            self._holds |= {reason}
         return self._on(Event.PAUSE) if is_first else Step.NOTHING
 
     def resume(self, reason: object) -> Step:
-        """A reason to pause or to hold the link is taken back."""
+        """A reason to pause the link is taken back."""
         if reason not in self._reasons:
             return Step.NOTHING
         self._reasons -= {reason}
-        self._holds -= {reason}
         return Step.NOTHING if self._reasons else self._on(Event.RESUME)
 
     def turn_over(self) -> Step:
@@ -178,7 +169,7 @@ class Flow:
     def end(self) -> None:
         """The link has ended."""
         self._on(Event.END)
-        self._reasons = self._holds = _NO_REASONS
+        self._reasons = _NO_REASONS
         self.gone = False
 
     def _on(self, event: Event) -> Step:

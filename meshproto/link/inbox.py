@@ -18,6 +18,9 @@ class _Deaf:
 
     waiting = False
 
+    def established(self) -> None:
+        """Nothing changes."""
+
     def feed(self, data: bytes) -> list[Message]:
         return []
 

@@ -12,12 +12,11 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import Attribute, Interface
 
 from meshproto.events import CloseReason
-from meshproto.rules.interfaces import IPeerLink
-from meshproto.rules.registry import Verdict
+from meshproto.rules.interfaces import IPeerLink, ISession
 from meshproto.rules.turns import Turns
 from meshproto.wire.greeting import MAX_HANDSHAKE_LINE
 from meshproto.wire.interfaces import IWire
-from meshproto.wire.messages import Greeting, Message, Refusal
+from meshproto.wire.messages import Greeting, Hello, Message, Refusal, RefusalReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +52,16 @@ class IPeerHost(Interface):
     def link_opened(link: IPeerLink) -> None:
         """A connection came about; `link_gone` follows some day."""
 
-    def greeting_received(link: IPeerLink, greeting: Greeting) -> Verdict:
-        """The far end said who it is: may it come in?"""
+    def own_hello(link: IPeerLink, ended: int | None) -> Hello:
+        """Who this node is in full, on a link that speaks ``mesh/2``."""
+
+    def agree(
+        link: IPeerLink, said: Greeting | Refusal
+    ) -> tuple[IWire, ISession] | None:
+        """What the link speaks after the far end's first line; None for nothing."""
+
+    def judge(link: IPeerLink, said: Message) -> object:
+        """A verdict, for the link's session, on what the far end said."""
 
     def link_ready(link: IPeerLink) -> None:
         """The handshake is complete on this side and its answer is on its way."""
@@ -66,7 +73,7 @@ class IPeerHost(Interface):
         that is offered again when it is resumed.
         """
 
-    def turned_away(link: IPeerLink, refusal: Refusal) -> None:
+    def turned_away(link: IPeerLink, reason: Refusal | RefusalReason) -> None:
         """The far end refused our dial; `link_ended` follows."""
 
     def link_ended(link: IPeerLink, reason: CloseReason, detail: str) -> None:

@@ -18,7 +18,7 @@ still untold: `Flow` says when they are told, and when the link ends.
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
 from typing import assert_never
 
 from twisted.internet.error import ConnectionDone
@@ -36,11 +36,8 @@ from meshproto.link.flow import Flow, Step
 from meshproto.link.inbox import Inbox
 from meshproto.link.interfaces import IPeerHost
 from meshproto.link.outbox import Outbox
-from meshproto.rules.interfaces import IPeerLink
-from meshproto.rules.session import (
-    DRAINING,
-    ENDED,
-    GREETING,
+from meshproto.rules.effects import (
+    Ask,
     Effect,
     End,
     Establish,
@@ -48,17 +45,13 @@ from meshproto.rules.session import (
     Introduce,
     Notify,
     Send,
-    Session,
-    State,
     TurnedAway,
 )
+from meshproto.rules.interfaces import IPeerLink, ISession
 from meshproto.wire import greeting
 from meshproto.wire.address import Target
 from meshproto.wire.errors import LineTooLong
-from meshproto.wire.messages import Message
-
-#: Where nothing more is sent.
-_SILENT = (DRAINING, ENDED)
+from meshproto.wire.messages import Greeting, Message
 
 
 @implementer(IPeerLink, IHalfCloseableProtocol)
@@ -87,11 +80,12 @@ class MeshProtocol(LineReceiver):
         self.remote_host = self.local_host = sockets.NO_HOST
         self.same_machine = True
         self.wire = host.wire()
+        self._session: ISession | None = None
         self.seat: object = None
         self._host = host
         self._clock = host.clock
         self._limits = host.limits
-        self._session = Session(self.direction)
+        self._over = False
         self._outbox: Outbox | None = None
         self._deadline = Deadline(self._clock, self._deadline_passed)
         self._turn: IDelayedCall | None = None
@@ -124,11 +118,11 @@ class MeshProtocol(LineReceiver):
         self._deadline.set(self._limits.handshake_timeout - spent)
         self._host.link_opened(self)
         if self.direction is Direction.OUTGOING:
-            self.send(self._host.own_greeting())
+            self._greet(self._host.own_greeting())
 
     def lineReceived(self, line: bytes) -> None:
         """The far end says who it is; what follows is for the wire's reader."""
-        if self._session.state is ENDED:
+        if self._over:
             return
         line = line.removesuffix(b"\r")
         if len(line) > self._limits.max_handshake_line:
@@ -148,6 +142,11 @@ class MeshProtocol(LineReceiver):
             # all dials of those seconds are read at once, and are no news.
             self._end(CloseReason.CLOSED_BY_PEER, abort=False)
             return
+        terms = self._host.agree(self, message)
+        if terms is None:
+            self._end(CloseReason.NO_COMMON_PROTOCOL, abort=False)
+            return
+        self.wire, self._session = terms
         self._inbox.reader = self.wire.reader()
         self.setRawMode()
         # `LineReceiver` keeps it until this has returned.
@@ -161,7 +160,7 @@ class MeshProtocol(LineReceiver):
 
     def rawDataReceived(self, data: bytes) -> None:
         """Bytes arrived after the greeting: the far end is alive."""
-        if self._session.state is ENDED:
+        if self._over:
             return
         self._inbox.feed(data)
         if not self._flow.telling:
@@ -215,12 +214,12 @@ class MeshProtocol(LineReceiver):
 
     def send_lines(self, lines: bytes, *, at_once: bool = False) -> None:
         """Queue encoded lines."""
-        if self._outbox is not None and self._session.state not in _SILENT:
+        if self._outbox is not None and not self._over:
             self._outbox.write(lines, at_once=at_once)
 
     def send_urgent(self, message: Message) -> None:
         """Queue a control message before the chat that waits."""
-        if self._outbox is not None and self._session.state not in _SILENT:
+        if self._outbox is not None and not self._over:
             self._outbox.write_urgent(self.wire.encode(message))
 
     @property
@@ -232,37 +231,13 @@ class MeshProtocol(LineReceiver):
         """Bytes that the far end has not taken, besides the transport's own."""
         return self._outbox.size if self._outbox is not None else 0
 
-    def hold(self, reason: object) -> None:
-        """Neither read nor send until the reason is resumed."""
-        self._follow(self._flow.pause(reason, hold=True))
-        if self._outbox is not None and self._flow.held:
-            self._outbox.hold()
-
     def pause(self, reason: object) -> None:
         """Stop reading until the reason is resumed."""
         self._follow(self._flow.pause(reason))
 
     def resume(self, reason: object) -> None:
-        """Take back a pause or a hold."""
-        was_held = self._flow.held
-        step = self._flow.resume(reason)
-        if was_held and not self._flow.held and self._outbox is not None:
-            self._outbox.release()
-        if self._flow.reading and not self.reading and not self._flow.gone:
-            if self._session.state is DRAINING:
-                self._deadline.set(self._limits.drain_timeout)
-        self._follow(step)
-
-    def drain(self) -> None:
-        """Send no more, read to the end; cut what does not end in time."""
-        self._session.drain()
-        if self._session.state is not DRAINING or self._outbox is None:
-            return
-        if self._flow.finished and not self._waits_to_be_told():
-            self._end(CloseReason.CROSSED, abort=False)
-            return
-        self._deadline.set(self._limits.drain_timeout)
-        self._outbox.finish(partial(sockets.half_close, self.transport))
+        """Take back a pause."""
+        self._follow(self._flow.resume(reason))
 
     def close(self, reason: CloseReason) -> None:
         """End the link; what is queued is sent first."""
@@ -271,10 +246,6 @@ class MeshProtocol(LineReceiver):
     def abort(self, reason: CloseReason) -> None:
         """End the link at once."""
         self._end(reason, abort=True)
-
-    def confirm(self) -> None:
-        """The far end, which has our ID, is another node."""
-        self._carry_out(self._session.confirm(), None)
 
     # What arrives
 
@@ -286,7 +257,9 @@ class MeshProtocol(LineReceiver):
         """Hand on what has arrived, until the link is paused, ends or has had
         its turn.
         """
-        flow, inbox = self._flow, self._inbox
+        flow, inbox, session = self._flow, self._inbox, self._session
+        if session is None:
+            return
         flow.telling = True
         try:
             while inbox.waiting or inbox.reader.waiting:
@@ -298,7 +271,7 @@ class MeshProtocol(LineReceiver):
                     self._end(_reason_of(message), str(message), abort=True)
                     return
                 others = len(inbox.waiting)
-                self._carry_out(self._session.receive(message), message)
+                self._carry_out(session.receive(message), message)
                 if self.paused:
                     return
                 left = len(inbox.waiting)
@@ -313,7 +286,7 @@ class MeshProtocol(LineReceiver):
 
     def _waits_to_be_told(self) -> bool:
         """Whether messages that have arrived are kept back by a pause or a turn."""
-        if not self.paused or self._session.state is ENDED:
+        if not self.paused or self._over:
             return False
         self._decode_rest()
         return bool(self._inbox.waiting) or self._inbox.reader.waiting
@@ -358,27 +331,21 @@ class MeshProtocol(LineReceiver):
             self._decode_rest()
             self._tell()
             self.dataReceived(b"")
-            if self.paused or self._session.state is ENDED:
+            if self.paused or self._over:
                 return
             if self._flow.gone:
                 self._end(*self._because, abort=False)
             elif self._flow.finished:
                 self._heard_to_the_end()
-        if not (self._flow.gone or self._session.state is ENDED):
+        if not (self._flow.gone or self._over):
             self.transport.resumeProducing()
 
     def _heard_to_the_end(self) -> None:
-        match self._session.state:
-            case State.DRAINING:
-                self._end(CloseReason.CROSSED, abort=False)
-            case State.READY if self._host.far_end_finished(self):
-                pass
-            case _:
-                self._end(CloseReason.CLOSED_BY_PEER, self._half_said(), abort=False)
+        self._end(CloseReason.CLOSED_BY_PEER, self._half_said(), abort=False)
 
     def _half_said(self) -> str:
         """What is to be told of a far end that goes in the midst of its greeting."""
-        if self._session.state is GREETING and (said := self.clearLineBuffer()):
+        if self.line_mode and (said := self.clearLineBuffer()):
             return greeting.not_a_node(said)
         return ""
 
@@ -396,8 +363,10 @@ class MeshProtocol(LineReceiver):
 
     def _carry_out(self, effects: tuple[Effect, ...], message: Message | None) -> None:
         """Do what the session says about a message, or about a verdict."""
+        session = self._session
+        assert session is not None, "effects are a session's"
         for effect in effects:
-            if self._session.state is ENDED:
+            if self._over:
                 return
             match effect:
                 case Notify():
@@ -409,43 +378,41 @@ class MeshProtocol(LineReceiver):
                         self._inbox.give_back(message)
                 case Send(answer):
                     self.send_urgent(answer)
-                case Greet():
-                    self.send(self._host.own_greeting())
-                case Introduce(hello, confirmed):
-                    verdict = self._host.greeting_received(self, hello, confirmed)
-                    self._carry_out(self._session.judge(verdict), None)
+                case Greet(mesh2):
+                    self._greet(replace(self._host.own_greeting(), mesh2=mesh2))
+                case Introduce(ended):
+                    self.send(self._host.own_hello(self, ended))
+                case Ask(said):
+                    verdict = self._host.judge(self, said)
+                    self._carry_out(session.judge(verdict), None)
                 case Establish():
-                    if self._session.state is not State.TWIN:
-                        self._deadline.clear()
+                    self._deadline.clear()
+                    self._inbox.reader.established()
                     self._host.link_ready(self)
-                case TurnedAway(refusal):
-                    self._host.turned_away(self, refusal)
+                case TurnedAway(why):
+                    self._host.turned_away(self, why)
                 case End(reason):
                     self._end(reason, abort=False)
                 case _:
                     assert_never(effect)
 
-    def _deadline_passed(self, extended: bool) -> None:
-        match self._session.state:
-            case State.TWIN:
-                # It keeps its address to itself, so it is not our own node.
-                self.confirm()
-            case State.DRAINING if not self.reading or (self.waits and not extended):
-                # Nor is it the far end's fault that its last words are not told.  Of
-                # those who wait for their turn some never end: they get more time once.
-                self._deadline.set(self._limits.drain_timeout, extended=self.reading)
-            case State.DRAINING:
-                self._end(CloseReason.TIMEOUT, abort=True)
-            case State.ENDED:
-                self.transport.abortConnection()
-            case _:
-                self._end(CloseReason.HANDSHAKE_TIMEOUT, abort=True)
+    def _greet(self, own: Greeting) -> None:
+        if self._outbox is not None and not self._over:
+            self._outbox.write(greeting.encode_greeting(own), at_once=True)
+
+    def _deadline_passed(self) -> None:
+        if self._over:
+            self.transport.abortConnection()
+        else:
+            self._end(CloseReason.HANDSHAKE_TIMEOUT, abort=True)
 
     def _end(self, reason: CloseReason, detail: str = "", *, abort: bool) -> None:
         """End the link, once; the owner hears of it before this returns."""
-        if self._session.state is ENDED:
+        if self._over:
             return
-        self._session.end()
+        self._over = True
+        if self._session is not None:
+            self._session.end()
         self._deadline.clear()
         gone = self._flow.gone
         self._flow.end()

@@ -29,6 +29,7 @@ _WORTH_TELLING = {
     CloseReason.PROTOCOL_ERROR,
     CloseReason.LINE_TOO_LONG,
     CloseReason.HANDSHAKE_TIMEOUT,
+    CloseReason.NO_COMMON_PROTOCOL,
 }
 
 
@@ -66,10 +67,9 @@ class Admission:
         elif decision.evicted is not None:
             decision.evicted.abort(CloseReason.HANDSHAKE_BACKLOG)
 
-    def judge(self, link: IPeerLink, greeting: Greeting) -> Verdict:
+    def greeted(self, link: IPeerLink, greeting: Greeting) -> Verdict:
         """Have the registry judge the far end of a link."""
         verdict = self._registry.admit(link, greeting, link.last_heard)
-        self.pending.discard(link)
         match verdict:
             case Admitted() | Crossed():
                 pass
@@ -87,8 +87,8 @@ class Admission:
                 assert_never(verdict)
         return verdict
 
-    def link_ended(self, link: IPeerLink) -> None:
-        """No more will come of the link."""
+    def is_over(self, link: IPeerLink) -> None:
+        """The handshake of a link is over, for good or bad."""
         self.pending.discard(link)
 
     def tell_of(self, link: IPeerLink, reason: CloseReason, detail: str) -> None:

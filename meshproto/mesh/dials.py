@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from meshproto.config import NodeConfig
 from meshproto.errors import (
     ConnectError,
+    HandshakeFailed,
     HandshakeRejected,
     MeshFull,
     SelfConnection,
@@ -28,6 +29,7 @@ from meshproto.mesh.dialer import (
     events_of,
 )
 from meshproto.rules.addressbook import AddressBook
+from meshproto.rules.identity import PeerKey
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import PeerEntry, Registry, host_key
 from meshproto.wire.address import PeerAddress, Target
@@ -68,6 +70,9 @@ class Dials:
         self._connect = connect
         self._locate = locate
         self._unsettled: set[IPeerLink] = set()
+        self._crossed: dict[PeerKey, list[Target]] = {}
+        self._timeout = config.connection_timeout
+        self._patience: IDelayedCall | None = None
         self._dialer = Dialer(
             book,
             clock,
@@ -89,6 +94,10 @@ class Dials:
     def stop(self) -> None:
         """Give up every dial."""
         self._dialer.stop()
+        self._crossed.clear()
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def pump(self) -> None:
         """There may be something new to dial."""
@@ -115,6 +124,25 @@ class Dials:
     def linked(self, link: IPeerLink, entry: PeerEntry) -> None:
         """The link leads to that peer."""
         self._settle(link, Linked(entry.snapshot(), entry.key))
+
+    def crossed(self, link: IPeerLink, key: PeerKey) -> None:
+        """The link gave way to a dial of that peer, which is still under way."""
+        if link.target is not None and link in self._unsettled:
+            self._unsettled.discard(link)
+            self._crossed.setdefault(key, []).append(link.target)
+            if self._patience is None:
+                self._patience = self._clock.callLater(
+                    self._timeout, self._lose_patience
+                )
+
+    def met(self, entry: PeerEntry) -> None:
+        """A peer is linked: dials that gave way to its own have led to it."""
+        for target in self._crossed.pop(entry.key, ()):
+            self._dialer.settle(target, Linked(entry.snapshot(), entry.key))
+
+    def refused(self, link: IPeerLink, error: ConnectError) -> None:
+        """The link led to a node that is no peer of ours."""
+        self._settle(link, Failed(error))
 
     def found_ourselves(self, link: IPeerLink) -> None:
         """The link leads back to this node."""
@@ -163,6 +191,14 @@ class Dials:
         if link.target is not None and link in self._unsettled:
             self._unsettled.discard(link)
             self._dialer.settle(link.target, outcome)
+
+    def _lose_patience(self) -> None:
+        self._patience = None
+        crossed, self._crossed = self._crossed, {}
+        for targets in crossed.values():
+            for target in targets:
+                error = HandshakeFailed(target, "it dialled this node, and gave up")
+                self._dialer.settle(target, Failed(error))
 
     def _connect_to_others(self, target: Target) -> Deferred[IPeerLink]:
         if self._book.is_own(target):

@@ -70,10 +70,11 @@ class Fanout:
 
     def send(self, entry: PeerEntry, text: str) -> Delivery:
         """Say one line to one peer; raises what `broadcast` raises."""
-        line = entry.link.wire.encode_chat(text)
+        wire = entry.link.wire
+        block = wire.block_of([wire.encode_chat(text)])
         self.flush()
         now = self._clock.seconds()
-        entry.link.send_lines(line, at_once=now - self._sent_at > QUIET)
+        entry.link.send_lines(block, at_once=now - self._sent_at > QUIET)
         self._sent_at = now
         alive = self._registry.of_key(entry.key) is entry
         return Delivery((entry.snapshot(),) if alive else ())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -14,13 +17,16 @@ from meshproto.mesh.dials import Dials
 from meshproto.mesh.drain import Drains
 from meshproto.mesh.fanout import Fanout
 from meshproto.mesh.feature import Features
+from meshproto.mesh.introductions import Introductions
 from meshproto.mesh.links import OpenLinks
 from meshproto.mesh.peers import Peers
-from meshproto.rules.interfaces import IPeerLink
-from meshproto.rules.registry import Registry, Stranger, Verdict
+from meshproto.rules.handshake import Handshake
+from meshproto.rules.interfaces import IPeerLink, ISession
+from meshproto.rules.registry import Registry, Stranger
+from meshproto.rules.session import Session
 from meshproto.rules.turns import Turns
 from meshproto.wire.interfaces import IWire
-from meshproto.wire.messages import Greeting, Message, Refusal
+from meshproto.wire.messages import Greeting, Hello, Message, Refusal, RefusalReason
 
 
 def limits_of(config: NodeConfig) -> LinkLimits:
@@ -43,11 +49,12 @@ class Host:
         config: NodeConfig,
         clock: IReactorTime,
         network: INetwork,
-        wire: IWire,
+        wires: Mapping[str, IWire],
         *,
         registry: Registry,
         links: OpenLinks,
         admission: Admission,
+        introductions: Introductions,
         dials: Dials,
         peers: Peers,
         features: Features,
@@ -58,10 +65,12 @@ class Host:
         self.limits = limits_of(config)
         self.turns = Turns()
         self._network = network
-        self._wire = wire
+        self._wires = wires
+        self._protocols = config.protocols
         self._registry = registry
         self._links = links
         self._admission = admission
+        self._introductions = introductions
         self._dials = dials
         self._peers = peers
         self._features = features
@@ -72,7 +81,7 @@ class Host:
 
     def open(self, greeting: Greeting) -> None:
         """The node has a name by now."""
-        self._greeting = greeting
+        self._greeting = replace(greeting, mesh2="mesh/2" in self._protocols)
         self._registry.own_id = greeting.id
 
     # IPeerHost
@@ -83,7 +92,7 @@ class Host:
 
     def wire(self) -> IWire:
         """``mesh/1``."""
-        return self._wire
+        return self._wires["mesh/1"]
 
     def own_greeting(self) -> Greeting:
         """Who this node is."""
@@ -100,16 +109,35 @@ class Host:
         elif link.direction is Direction.INCOMING:
             self._admission.knocked(link)
 
-    def greeting_received(self, link: IPeerLink, greeting: Greeting) -> Verdict:
-        """Judge the far end of a link."""
+    def own_hello(self, link: IPeerLink, ended: int | None) -> Hello:
+        """Who this node is in full."""
+        return self._introductions.own_hello(link, self.own_greeting(), ended)
+
+    def agree(
+        self, link: IPeerLink, said: Greeting | Refusal
+    ) -> tuple[IWire, ISession] | None:
+        """The best protocol that both ends speak."""
+        if isinstance(said, Greeting):
+            if said.mesh2 and "mesh/2" in self._protocols:
+                self._introductions.agreed(link)
+                return self._wires["mesh/2"], Handshake(link.direction)
+            if "mesh/1" not in self._protocols:
+                return None
+        return self._wires["mesh/1"], Session(link.direction)
+
+    def judge(self, link: IPeerLink, said: Message) -> object:
+        """A verdict on what the far end of a link said in its handshake."""
         # Who comes by this does not hear what was said before.
         self._fanout.flush()
-        return self._admission.judge(link, greeting)
+        if isinstance(said, Greeting):
+            return self._admission.greeted(link, said)
+        return self._introductions.judge(link, said)
 
     def link_ready(self, link: IPeerLink) -> None:
         """The far end is a peer."""
         entry = self._registry.of_link(link)
         assert entry is not None, "only a link with a seat gets ready"
+        self._admission.is_over(link)
         self._peers.established(entry, link)
         self._links.established(link)
 
@@ -119,13 +147,17 @@ class Host:
         assert entry is not None, "strangers have nothing to say"
         return self._handlers[type(message)](link, entry, message)
 
-    def turned_away(self, link: IPeerLink, refusal: Refusal) -> None:
+    def turned_away(self, link: IPeerLink, reason: Refusal | RefusalReason) -> None:
         """The far end refused our dial."""
-        self._dials.turned_away(link, refusal)
+        if isinstance(reason, Refusal):
+            self._dials.turned_away(link, reason)
+        else:
+            self._introductions.turned_away(link, reason)
 
     def link_ended(self, link: IPeerLink, reason: CloseReason, detail: str) -> None:
         """Free what the link held; tell of the peer that is gone."""
-        self._admission.link_ended(link)
+        self._admission.is_over(link)
+        self._introductions.link_ended(link)
         self._features.link_ended(link)
         departure = self._registry.remove(link)
         if not isinstance(departure, Stranger):

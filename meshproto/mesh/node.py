@@ -42,6 +42,7 @@ from meshproto.mesh.drain import Drains
 from meshproto.mesh.fanout import Fanout
 from meshproto.mesh.feature import Features
 from meshproto.mesh.host import Host
+from meshproto.mesh.introductions import Introductions
 from meshproto.mesh.links import OpenLinks
 from meshproto.mesh.maintenance import Maintenance
 from meshproto.mesh.peers import Peers
@@ -51,8 +52,10 @@ from meshproto.rules.addressbook import AddressBook
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import Registry
 from meshproto.wire.address import Target, ip_of, parse_target
+from meshproto.wire.interfaces import IWire
 from meshproto.wire.mesh1 import Mesh1
-from meshproto.wire.messages import Greeting
+from meshproto.wire.mesh2 import Mesh2
+from meshproto.wire.messages import Greeting, Incarnation
 
 
 class _Phase(Enum):
@@ -116,9 +119,11 @@ class MeshNode:
         config, clock, network = self.config, self.clock, self._network
         self._announcer = announcer = Announcer(clock)
         emit = announcer.emit
-        wire = Mesh1(
-            max_line=config.max_line, max_addresses=config.max_addresses_per_list
-        )
+        addresses = config.max_addresses_per_list
+        wires: dict[str, IWire] = {
+            "mesh/1": Mesh1(max_line=config.max_line, max_addresses=addresses),
+            "mesh/2": Mesh2(max_addresses=addresses),
+        }
         self._registry = registry = Registry("", config.max_peers)
         self._book = book = AddressBook(
             network.is_own_host,
@@ -128,7 +133,7 @@ class MeshNode:
             max_failures=config.max_dial_failures,
         )
         self._links = links = OpenLinks(registry)
-        self._fanout = fanout = Fanout(registry, clock, wire)
+        self._fanout = fanout = Fanout(registry, clock, wires["mesh/1"])
         self._drains = drains = Drains(registry, clock, config.send_queue_soft)
         throttle = Throttle(config, clock, emit)
         maintenance = Maintenance(
@@ -173,10 +178,21 @@ class MeshNode:
             config,
             clock,
             network,
-            wire,
+            wires,
             registry=registry,
             links=links,
             admission=self._admission,
+            introductions=Introductions(
+                config,
+                registry,
+                dials,
+                clock,
+                emit,
+                identity=f"{self._rng.getrandbits(128):032x}",
+                incarnation=Incarnation(1, f"{self._rng.getrandbits(128):032x}"),
+                own_address=discovery.own_address,
+                probe=maintenance.probe,
+            ),
             dials=dials,
             peers=Peers(
                 registry,

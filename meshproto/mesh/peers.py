@@ -66,6 +66,7 @@ class Peers:
             )
             self._features.peer_joined(entry, link)
         self._dials.linked(link, entry)
+        self._dials.met(entry)
 
     def departed(
         self, departure: Departure, link: IPeerLink, reason: CloseReason

@@ -8,7 +8,8 @@ order, before the next message is received: what an `Ask` asks for is decided at
 ::
 
     listener                                dialler
-    start: say HELLO
+    GREETING                                GREETING
+      │ greeting: say ours, and HELLO         │ greeting
     HELLO_DUE                               HELLO_DUE
       │ HELLO                                 │ HELLO
     HELLO_JUDGED ── Unwanted:               HELLO_JUDGED ── Unwanted: ENDED
@@ -28,12 +29,21 @@ with a protocol error, as does a message of the handshake afterwards.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from meshproto.events import CloseReason, Direction
+from meshproto.rules.effects import (
+    Ask,
+    Effect,
+    End,
+    Establish,
+    Greet,
+    Introduce,
+    Notify,
+    Send,
+    TurnedAway,
+)
 from meshproto.rules.pairs import Established, SayHello, Unwanted, Verdict, Welcomed
-from meshproto.rules.session import End, Establish, Notify
 from meshproto.wire.messages import (
     Greeting,
     Hello,
@@ -47,8 +57,7 @@ from meshproto.wire.messages import (
     Welcome,
 )
 
-Said = Message | Hello | Welcome | Refused | Ready
-Input = Said | Verdict
+Input = Message | Verdict
 
 
 class State(Enum):
@@ -57,6 +66,7 @@ class State(Enum):
     # The table is looked up for every message; an Enum hashes its name, slowly.
     __hash__ = object.__hash__
 
+    GREETING = auto()
     HELLO_DUE = auto()
     HELLO_JUDGED = auto()
     WELCOME_DUE = auto()
@@ -69,6 +79,7 @@ class State(Enum):
 
 # Aliases, because attribute access on an Enum is slow.
 (
+    GREETING,
     HELLO_DUE,
     HELLO_JUDGED,
     WELCOME_DUE,
@@ -80,53 +91,20 @@ class State(Enum):
 ) = State
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Put a message on the wire."""
-
-    message: Said
-
-
-@dataclass(frozen=True, slots=True)
-class Introduce:
-    """Say HELLO, with that ``ended``."""
-
-    ended: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Ask the owner for its verdict on what the far end said."""
-
-    message: Hello | Welcome | Ready
-
-
-@dataclass(frozen=True, slots=True)
-class TurnedAway:
-    """Tell the owner that the far end refused."""
-
-    reason: RefusalReason
-
-
-Effect = Send | Introduce | Ask | Establish | Notify | TurnedAway | End
 Step = tuple[State, tuple[Effect, ...]]
 
 
 class Handshake:
-    """The state of one link, once both ends have agreed on ``mesh/2``."""
+    """The state of one link that both ends have agreed to speak ``mesh/2`` on."""
 
     __slots__ = ("_table", "direction", "state")
 
     def __init__(self, direction: Direction) -> None:
         self.direction = direction
-        self.state = HELLO_DUE
+        self.state = GREETING
         self._table = _TABLES[direction]
 
-    def start(self) -> tuple[Effect, ...]:
-        """What to do once both ends have said their greetings."""
-        return (Introduce(),) if self.direction is Direction.INCOMING else ()
-
-    def receive(self, message: Said) -> tuple[Effect, ...]:
+    def receive(self, message: Message) -> tuple[Effect, ...]:
         """What to do about a message; nothing once the link has ended."""
         step = self._table.get((self.state, type(message)))
         if step is None:
@@ -159,6 +137,14 @@ _CLOSE_REASONS = {
 
 def _unwanted(reason: RefusalReason) -> End:
     return End(_CLOSE_REASONS.get(reason, CloseReason.REFUSED))
+
+
+def _greeted(state: State, greeting: Input) -> Step:
+    return HELLO_DUE, (Greet(mesh2=True), Introduce())
+
+
+def _answered(state: State, greeting: Input) -> Step:
+    return HELLO_DUE, ()
 
 
 def _hello(state: State, hello: Input) -> Step:
@@ -244,6 +230,7 @@ _BOTH: _Table = {
 _TABLES: dict[Direction, _Table] = {
     Direction.INCOMING: {
         **_BOTH,
+        (GREETING, Greeting): _greeted,
         (HELLO_JUDGED, Welcomed): _welcomed,
         (HELLO_JUDGED, Unwanted): _refused,
         (READY_DUE, Ready): _ready,
@@ -251,6 +238,7 @@ _TABLES: dict[Direction, _Table] = {
     },
     Direction.OUTGOING: {
         **_BOTH,
+        (GREETING, Greeting): _answered,
         (HELLO_JUDGED, SayHello): _say_hello,
         (HELLO_JUDGED, Unwanted): _given_up,
         (WELCOME_DUE, Welcome): _welcome,

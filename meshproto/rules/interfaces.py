@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from zope.interface import Attribute, Interface
 
 from meshproto.events import CloseReason, Direction
+from meshproto.rules.effects import Effect
 from meshproto.wire.address import Target
 from meshproto.wire.interfaces import IWire
 from meshproto.wire.messages import Message
@@ -66,3 +67,16 @@ class IPeerLink(Interface):
 
     def abort(reason: CloseReason) -> None:
         """End the link at once; what is queued is lost."""
+
+
+class ISession(Protocol):
+    """The life of one link, as a table: what to do about what happens."""
+
+    def receive(self, message: Message) -> tuple[Effect, ...]:
+        """What to do about a message."""
+
+    def judge(self, verdict: Any) -> tuple[Effect, ...]:
+        """What to do about the verdict that an `Ask` has asked for."""
+
+    def end(self) -> None:
+        """The link has ended."""

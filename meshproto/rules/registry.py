@@ -224,6 +224,8 @@ class Registry:
     def __init__(self, own_id: str, max_peers: int) -> None:
         self.own_id = own_id
         self.max_peers = max_peers
+        #: Seats that are kept for peers whose handshake is not over.
+        self.reserved = 0
         self._entries: dict[PeerKey, PeerEntry] = {}
         self._changed()
 
@@ -334,7 +336,7 @@ class Registry:
         return Left(entry)
 
     def _is_full(self) -> bool:
-        return len(self._entries) >= self.max_peers
+        return len(self._entries) + self.reserved >= self.max_peers
 
     def seat(
         self, key: PeerKey, id: str, name: str, link: IPeerLink, now: float

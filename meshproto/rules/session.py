@@ -18,11 +18,20 @@ Until `READY` no application hears of the peer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import assert_never
 
 from meshproto.events import CloseReason, Direction
+from meshproto.rules.effects import (
+    Ask,
+    Effect,
+    End,
+    Establish,
+    Greet,
+    Notify,
+    Send,
+    TurnedAway,
+)
 from meshproto.rules.registry import (
     Admitted,
     Crossed,
@@ -60,50 +69,6 @@ class State(Enum):
 GREETING, JUDGING, READY, ENDED = State
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Put a message on the wire."""
-
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Introduce:
-    """Ask the owner for a verdict on the far end."""
-
-    greeting: Greeting
-
-
-@dataclass(frozen=True, slots=True)
-class Greet:
-    """Say who we are, for the listener's answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Establish:
-    """Tell the owner that the handshake is complete."""
-
-
-@dataclass(frozen=True, slots=True)
-class Notify:
-    """Hand the message to the owner."""
-
-
-@dataclass(frozen=True, slots=True)
-class TurnedAway:
-    """Tell the owner that the far end refused."""
-
-    refusal: Refusal
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Close the link when what has been sent is on its way."""
-
-    reason: CloseReason
-
-
-Effect = Send | Introduce | Greet | Establish | Notify | TurnedAway | End
 Step = tuple[State, tuple[Effect, ...]]
 
 
@@ -163,7 +128,7 @@ class Session:
 
 def _greeted(session: Session, greeting: Message) -> Step:
     assert isinstance(greeting, Greeting)
-    return JUDGING, (Introduce(greeting),)
+    return JUDGING, (Ask(greeting),)
 
 
 def _refused(session: Session, refusal: Message) -> Step:

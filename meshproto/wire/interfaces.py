@@ -22,6 +22,9 @@ class IReader(Protocol):
         That is another batch of messages, or the error that comes after them.
         """
 
+    def established(self) -> None:
+        """The handshake is over: messages of full size are taken from now on."""
+
     def feed(self, data: bytes) -> list[Message]:
         """Add bytes; returns the next messages, a new list.
 

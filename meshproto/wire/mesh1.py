@@ -180,6 +180,9 @@ class Mesh1:
                 return f"{_PEERS}{','.join(map(str, addresses))}\n".encode()
             case Chats(texts):
                 return b"".join(map(self.encode_chat, texts))
+            case _:
+                what = type(message).__name__
+                raise LocalProtocolError(f"mesh/1 has no form for {what}")
 
     def encode_chat(self, text: str) -> bytes:
         """The line of a chat message; raises what `encode` raises."""
@@ -245,6 +248,9 @@ class Mesh1Reader:
         self._unread = b""
         #: Whether a line is complete, or too long.
         self.waiting = False
+
+    def established(self) -> None:
+        """A line is as long afterwards as before."""
 
     def feed(self, data: bytes) -> list[Message]:
         """Add bytes; returns what the next complete lines say.

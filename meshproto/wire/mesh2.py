@@ -51,12 +51,14 @@ from meshproto.wire.messages import (
     Chat,
     Chats,
     Data,
+    Greeting,
     Hello,
-    Mesh2Message,
+    Message,
     PeerList,
     Ping,
     Pong,
     Ready,
+    Refusal,
     Refused,
     RequestPeers,
     Welcome,
@@ -106,7 +108,7 @@ class Mesh2:
             max_addresses=self._max_addresses, max_payload=self._max_payload
         )
 
-    def encode(self, message: Mesh2Message) -> bytes:
+    def encode(self, message: Message) -> bytes:
         """The frames that say it; none for an empty run.
 
         Raises `LocalProtocolError` for what has no form on this wire: a chat text
@@ -137,6 +139,8 @@ class Mesh2:
                 return frame("REFUSED", reason.value)
             case Ready():
                 return b"READY\n"
+            case Greeting() | Refusal():
+                raise LocalProtocolError("a greeting comes before mesh/2")
 
     def encode_chat(self, text: str) -> bytes:
         """The line of a chat message, for `block_of`; raises what `encode` raises."""
@@ -196,8 +200,7 @@ class Mesh2Reader:
     """Reads the frames of one link, in whatever pieces they come.
 
     ``max_payload`` is the largest message in bytes, headers included, that is
-    taken.  It may be changed, and counts for what begins after that: a link that
-    is not established yet takes none with 0.
+    taken once the link is `established`.
 
     When nothing is `waiting` it holds less than one frame, `MAX_FRAME` bytes, and
     the pieces of one message, ``max_payload`` bytes.
@@ -206,7 +209,9 @@ class Mesh2Reader:
     def __init__(
         self, *, max_addresses: int = MAX_ADDRESSES, max_payload: int = MAX_PAYLOAD
     ) -> None:
-        self.max_payload = max_payload
+        # A link that is not established yet takes no message in pieces.
+        self.max_payload = 0
+        self._max_payload = max_payload
         #: Whether what was fed may hold more messages: ``feed(b"")`` has them.
         self.waiting = False
         self._max_addresses = max_addresses
@@ -220,7 +225,11 @@ class Mesh2Reader:
         self._pieces: bytearray | None = None
         self._number = self._size = self._fields = 0
 
-    def feed(self, data: bytes) -> list[Mesh2Message]:
+    def established(self) -> None:
+        """Messages of up to ``max_payload`` bytes are taken from now on."""
+        self.max_payload = self._max_payload
+
+    def feed(self, data: bytes) -> list[Message]:
         """What the frames say that are complete now, a bounded number of them.
 
         Chat that is not interrupted makes one `Chats`.  While `waiting` says that
@@ -243,7 +252,7 @@ class Mesh2Reader:
             data = bytes(self._kept)
             self._kept.clear()
         self.waiting = False
-        messages: list[Mesh2Message] = []
+        messages: list[Message] = []
         texts: list[str] = []
         try:
             at = self._read(data, messages, texts)
@@ -264,7 +273,7 @@ class Mesh2Reader:
         """Bytes that have been fed and not been handed out."""
         return len(self._kept) + len(self._pieces or b"")
 
-    def _read(self, data: bytes, messages: list[Mesh2Message], texts: list[str]) -> int:
+    def _read(self, data: bytes, messages: list[Message], texts: list[str]) -> int:
         """Read frames until the data or the batch ends; returns where.
 
         ``texts`` is chat that came after the last of the messages.
@@ -286,7 +295,7 @@ class Mesh2Reader:
             begin = newline + 1
             stop = begin + length
             left -= 4 + (length >> 6)
-            message: Mesh2Message | None = None
+            message: Message | None = None
             if verb == _CHAT:
                 if stop > end:
                     self._need = stop - at
@@ -317,7 +326,7 @@ class Mesh2Reader:
 
     def _with_payload(
         self, verb: str, arguments: tuple[str, ...], payload: bytes
-    ) -> Mesh2Message | None:
+    ) -> Message | None:
         match verb:
             case "DATA":
                 return self._data(arguments, payload)
@@ -374,7 +383,7 @@ def _run(payload: bytes) -> bytes:
     return _RUNS[size] + payload if size else b""
 
 
-def _add_chats(messages: list[Mesh2Message], texts: list[str]) -> None:
+def _add_chats(messages: list[Message], texts: list[str]) -> None:
     if 0 < len(texts) <= MAX_RUN:
         messages.append(Chats(tuple(texts)))
         return

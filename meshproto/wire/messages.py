@@ -239,10 +239,11 @@ class Data:
             check_headers(self.headers)
 
 
-Message = Greeting | Refusal | Ping | Pong | RequestPeers | PeerList | Chat | Chats
-#: What can be said in ``mesh/2`` once both nodes have agreed on it.
-Mesh2Message = (
-    Hello
+#: Everything that can be said; which of it a wire has a form for is its own business.
+Message = (
+    Greeting
+    | Refusal
+    | Hello
     | Welcome
     | Refused
     | Ready

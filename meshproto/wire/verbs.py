@@ -20,7 +20,7 @@ from meshproto.wire.messages import (
     Data,
     Hello,
     Incarnation,
-    Mesh2Message,
+    Message,
     PeerList,
     Ping,
     Pong,
@@ -195,7 +195,7 @@ _WELCOME, _READY = Welcome(), Ready()
 _REASONS = {reason.value: reason for reason in RefusalReason}
 
 #: What is said by a header alone.
-WORDS: Final[dict[str, Callable[[tuple[str, ...]], Mesh2Message]]] = {
+WORDS: Final[dict[str, Callable[[tuple[str, ...]], Message]]] = {
     "PING": _ping,
     "PONG": _pong,
     "REQUEST_PEERS": lambda _: _REQUEST_PEERS,

@@ -1,0 +1,201 @@
+"""The handshakes of ``mesh/2``: who is at the other end, and which link is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+
+from meshproto.config import NodeConfig
+from meshproto.errors import HandshakeRejected
+from meshproto.events import Event, PeerRefused
+from meshproto.mesh.dials import Dials
+from meshproto.rules.identity import PeerKey, key_of
+from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.pairs import Decision, Established, Pairs, Unwanted, Verdict
+from meshproto.rules.registry import PeerEntry, Registry, host_key
+from meshproto.wire.address import PeerAddress
+from meshproto.wire.messages import (
+    Greeting,
+    Hello,
+    Incarnation,
+    Message,
+    Ready,
+    RefusalReason,
+    Welcome,
+)
+
+#: Identities are claimed, as names are.
+_PROVEN = False
+
+_BECAUSE = {
+    RefusalReason.DUPLICATE: "refused, it still has a link to this node",
+    RefusalReason.CROSSING: "refused, it dials this node itself",
+    RefusalReason.FULL: "refused, it has no seat left",
+    RefusalReason.ANOTHER_MESH: "refused, it belongs to another mesh",
+    RefusalReason.OURSELVES: "that is this node itself",
+    RefusalReason.OUTDATED: "refused, an older life of the node",
+    RefusalReason.CLONED: "refused, its identity is used by several nodes",
+    RefusalReason.OTHER: "refused, for a reason that this version does not know",
+}
+
+#: What a listener says to a dialler without anybody being told.
+_NO_NEWS = {RefusalReason.CROSSING, RefusalReason.OURSELVES}
+
+
+class Introductions:
+    """Has `Pairs` judge the steps of each handshake, and carries that out.
+
+    ``own_address`` says where the far end of a link may dial us; ``probe`` is
+    called for a link that may be dead.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        registry: Registry,
+        dials: Dials,
+        clock: IReactorTime,
+        emit: Callable[[Event], None],
+        *,
+        identity: str,
+        incarnation: Incarnation,
+        own_address: Callable[[IPeerLink], PeerAddress | None],
+        probe: Callable[[IPeerLink], None],
+    ) -> None:
+        self._registry = registry
+        self._dials = dials
+        self._clock = clock
+        self._emit = emit
+        self._identity = identity
+        self._incarnation = incarnation
+        self._mesh = config.mesh
+        self._headers = tuple(config.headers.items())
+        self._own_address = own_address
+        self._probe = probe
+        self._pairs: Pairs[IPeerLink] = Pairs(
+            identity, incarnation, config.mesh, proven=_PROVEN
+        )
+        self._numbers: dict[IPeerLink, int] = {}
+        self._heard: dict[IPeerLink, Hello] = {}
+        self._seated = 0
+
+    def agreed(self, link: IPeerLink) -> None:
+        """Both ends of a link speak ``mesh/2``."""
+        self._numbers[link] = self._pairs.opened(link)
+
+    def own_hello(self, link: IPeerLink, own: Greeting, ended: int | None) -> Hello:
+        """What this node says of itself on a link."""
+        address = self._own_address(link)
+        return Hello(
+            identity=self._identity,
+            incarnation=self._incarnation,
+            link=self._numbers[link],
+            ended=ended,
+            id=own.id,
+            name=own.name,
+            mesh=self._mesh,
+            addresses=() if address is None else (address,),
+            headers=self._headers,
+        )
+
+    def judge(self, link: IPeerLink, said: Message) -> Verdict:
+        """A verdict on what the far end of a link said in its handshake."""
+        match said:
+            case Hello():
+                self._heard[link] = said
+                decision = self._pairs.hello(
+                    link,
+                    link.direction,
+                    said,
+                    host_key(link),
+                    seats=self._seats(),
+                    now=self._clock.seconds(),
+                )
+            case Welcome():
+                decision = self._pairs.welcome(link, seats=self._seats())
+            case Ready():
+                decision = self._pairs.ready(link)
+            case _:
+                raise TypeError(f"{said!r} is not to be judged")
+        return self._carry_out(link, decision)
+
+    def turned_away(self, link: IPeerLink, reason: RefusalReason) -> None:
+        """The far end refused our dial."""
+        hello = self._heard.get(link)
+        if hello is None or link.target is None:
+            return
+        key = key_of(hello, proven=_PROVEN)
+        entry = self._registry.of_key(key)
+        if entry is not None:
+            self._dials.linked(link, entry)
+        elif reason is RefusalReason.CROSSING:
+            self._dials.crossed(link, key)
+        else:
+            self._dials.refused(link, HandshakeRejected(link.target, _BECAUSE[reason]))
+
+    def link_ended(self, link: IPeerLink) -> None:
+        """No more will come of the link."""
+        if self._numbers.pop(link, None) is None:
+            return
+        self._heard.pop(link, None)
+        if link.seat is not None:
+            self._seated -= 1
+        self._pairs.ended(link)
+        self._reserve()
+
+    def _seats(self) -> int:
+        """How many seats there are for peers that speak ``mesh/2``."""
+        return self._registry.max_peers - (len(self._registry) - self._seated)
+
+    def _reserve(self) -> None:
+        self._registry.reserved = len(self._pairs) - self._seated
+
+    def _carry_out(self, link: IPeerLink, decision: Decision[IPeerLink]) -> Verdict:
+        verdict = decision.verdict
+        entry: PeerEntry | None = None
+        if isinstance(verdict, Established):
+            entry = self._seat(link, decision.key)
+        elif isinstance(verdict, Unwanted):
+            self._unwanted(link, decision.key, verdict.reason)
+        for closing in decision.closing:
+            if entry is not None:
+                self._dials.linked(closing.link, entry)
+            closing.link.close(closing.reason)
+        for doubtful in decision.probing:
+            self._probe(doubtful)
+        self._reserve()
+        return verdict
+
+    def _seat(self, link: IPeerLink, key: PeerKey) -> PeerEntry:
+        hello = self._heard[link]
+        self._seated += 1
+        return self._registry.seat(
+            key, hello.id, hello.name, link, self._clock.seconds()
+        )
+
+    def _unwanted(self, link: IPeerLink, key: PeerKey, reason: RefusalReason) -> None:
+        hello = self._heard[link]
+        if link.target is None:
+            if reason not in _NO_NEWS:
+                self._emit(
+                    PeerRefused(
+                        id=hello.id,
+                        name=hello.name,
+                        host=link.remote_host,
+                        reason=reason.value,
+                    )
+                )
+            return
+        entry = self._registry.of_key(key)
+        if reason is RefusalReason.OURSELVES:
+            self._dials.found_ourselves(link)
+        elif reason is RefusalReason.FULL:
+            self._dials.no_seat_for(link)
+        elif entry is not None:
+            self._dials.linked(link, entry)
+        elif reason is RefusalReason.CROSSING:
+            self._dials.crossed(link, key)
+        else:
+            because = _BECAUSE[reason].removeprefix("refused, ")
+            self._dials.refused(link, HandshakeRejected(link.target, because))
