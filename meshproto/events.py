@@ -7,7 +7,7 @@ Those below `DebugEvent` are wire chatter, for whoever debugs a mesh.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -113,12 +113,19 @@ class KnownAddress:
 
 
 class Delivery:
-    """Whom a message was handed to; empty, and false, when there was nobody."""
+    """Whom a message was handed to; empty, and false, when there was nobody.
 
-    __slots__ = ("_peers",)
+    ``missed`` are the peers that it could not be handed to, each with the reason:
+    one that speaks only ``mesh/1`` takes lines of chat alone.
+    """
 
-    def __init__(self, peers: Sequence[Peer]) -> None:
+    __slots__ = ("_peers", "missed")
+
+    def __init__(
+        self, peers: Sequence[Peer], missed: tuple[tuple[Peer, str], ...] = ()
+    ) -> None:
         self._peers = peers
+        self.missed = missed
 
     @property
     def peers(self) -> tuple[Peer, ...]:
@@ -130,7 +137,8 @@ class Delivery:
         return len(self._peers)
 
     def __repr__(self) -> str:
-        return f"Delivery(peers={self.peers!r})"
+        missed = f", missed={self.missed!r}" if self.missed else ""
+        return f"Delivery(peers={self.peers!r}{missed})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +254,18 @@ class ChatsReceived(Event):
 
     peer: Peer
     texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataReceived(Event):
+    """A peer sent a payload that is no line of chat.
+
+    ``headers`` are what its sender gave with it.
+    """
+
+    peer: Peer
+    payload: bytes
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
@@ -67,10 +67,16 @@ class IMesh(Interface):
     def connect(target: str | Target) -> Deferred[Peer]:
         """Dial a peer."""
 
-    def broadcast(text: str) -> Delivery:
+    def broadcast(
+        message: str | bytes, headers: Mapping[str, str] | None = None
+    ) -> Delivery:
         """Say something to every peer."""
 
-    def send(peer: Peer | str, text: str) -> Delivery:
+    def send(
+        peer: Peer | str,
+        message: str | bytes,
+        headers: Mapping[str, str] | None = None,
+    ) -> Delivery:
         """Say something to one peer."""
 
     def drain() -> Deferred[None]:

@@ -114,7 +114,7 @@ THREADS = (
     "twisted.internet.threads",
 )
 #: To start nothing under a loop that does not run the reactor one has to look.
-ASKS_FOR_THE_LOOP = ("mesh.node", "asyncio.get_running_loop")
+ASKS_FOR_THE_LOOP = ("mesh.running", "asyncio.get_running_loop")
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from collections import defaultdict
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from meshproto.events import Delivery
-from meshproto.rules.registry import PeerEntry, Registry
+from meshproto.rules.registry import Audience, PeerEntry, Registry
+from meshproto.wire.errors import NoForm
 from meshproto.wire.interfaces import IWire
+from meshproto.wire.messages import Data
 
 #: Seconds without chat after which the next line is the first of a burst.
 QUIET = 0.000_25
@@ -78,6 +80,29 @@ class Fanout:
         self._sent_at = now
         alive = self._registry.of_key(entry.key) is entry
         return Delivery((entry.snapshot(),) if alive else ())
+
+    def payload(self, data: Data, entries: tuple[PeerEntry, ...]) -> Delivery:
+        """Hand a payload to peers, behind what was said before.
+
+        Raises `LocalProtocolError`, and hands on nothing, for what no wire carries.
+        """
+        encoded: dict[IWire, bytes] = {}
+        missed: dict[PeerEntry, str] = {}
+        for entry in entries:
+            wire = entry.link.wire
+            try:
+                if wire not in encoded:
+                    encoded[wire] = wire.encode(data)
+            except NoForm:
+                missed[entry] = "speaks only mesh/1"
+        self.flush()
+        reached = tuple(entry for entry in entries if entry not in missed)
+        for entry in reached:
+            entry.link.send_lines(encoded[entry.link.wire], at_once=True)
+        alive = tuple(e for e in reached if self._registry.of_key(e.key) is e)
+        return Delivery(
+            Audience(alive), tuple((e.snapshot(), why) for e, why in missed.items())
+        )
 
     def flush(self) -> None:
         """Hand on what has been gathered.

@@ -129,7 +129,9 @@ class Introductions:
         entry = self._registry.of_key(key)
         if entry is not None:
             self._dials.linked(link, entry)
-        elif reason is RefusalReason.CROSSING:
+        elif reason is RefusalReason.CROSSING or (
+            reason is RefusalReason.DUPLICATE and self._pairs.has_seat(key)
+        ):
             self._dials.crossed(link, key)
         else:
             self._dials.refused(link, HandshakeRejected(link.target, _BECAUSE[reason]))

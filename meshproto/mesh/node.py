@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import random
-from asyncio import get_running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Any, cast, overload
 
-from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.python.failure import Failure
@@ -18,7 +16,6 @@ from meshproto.config import NodeConfig
 from meshproto.errors import (
     AddressError,
     NotRunning,
-    WrongLoop,
 )
 from meshproto.events import (
     CloseReason,
@@ -36,6 +33,7 @@ from meshproto.link.network import TcpNetwork
 from meshproto.mesh.admission import Admission
 from meshproto.mesh.announcer import Announcer
 from meshproto.mesh.chat import Chat
+from meshproto.mesh.data import Payloads
 from meshproto.mesh.dials import Dials
 from meshproto.mesh.discovery import Discovery
 from meshproto.mesh.drain import Drains
@@ -46,6 +44,7 @@ from meshproto.mesh.introductions import Introductions
 from meshproto.mesh.links import OpenLinks
 from meshproto.mesh.maintenance import Maintenance
 from meshproto.mesh.peers import Peers
+from meshproto.mesh.running import require_loop_of
 from meshproto.mesh.stream import E, EventStream
 from meshproto.mesh.throttle import Throttle
 from meshproto.rules.addressbook import AddressBook
@@ -55,7 +54,7 @@ from meshproto.wire.address import Target, ip_of, parse_target
 from meshproto.wire.interfaces import IWire
 from meshproto.wire.mesh1 import Mesh1
 from meshproto.wire.mesh2 import Mesh2
-from meshproto.wire.messages import Greeting, Incarnation
+from meshproto.wire.messages import Greeting, Incarnation, payload_of
 
 
 class _Phase(Enum):
@@ -172,7 +171,13 @@ class MeshNode:
             probe=maintenance.probe,
         )
         self._features = features = Features()
-        for feature in (Chat(announcer, throttle), discovery, maintenance, throttle):
+        for feature in (
+            Chat(announcer, throttle),
+            Payloads(emit),
+            discovery,
+            maintenance,
+            throttle,
+        ):
             features.add(feature)
         self._host = Host(
             config,
@@ -289,7 +294,7 @@ class MeshNode:
             return fail(NotRunning("a node is started once"))
         self._phase = _Phase.STARTING
         try:
-            _require_loop_of(self.clock)
+            require_loop_of(self.clock)
             listening = self._network.listen(MeshServerFactory(self._host))
         except Exception:
             listening = fail()
@@ -346,24 +351,45 @@ class MeshNode:
                 return fail()
         return self._dials.dial(target)
 
-    def broadcast(self, text: str) -> Delivery:
-        """Say one line to every peer.
+    def broadcast(
+        self, message: str | bytes, headers: Mapping[str, str] | None = None
+    ) -> Delivery:
+        """Say something to every peer.
+
+        A line of text is chat, and every peer takes it.  Bytes, a text with line
+        breaks, and whatever has ``headers``, travel as a payload of up to 1 MiB,
+        which peers hear of as `DataReceived`; one that speaks only ``mesh/1`` takes
+        none and is named in `Delivery.missed`.
 
         Returns whom it was handed to: false when there is nobody.  Raises
-        `LocalProtocolError`, and sends nothing, when the text is empty, too
-        long or has a line break; `NotRunning` when the node is not running.
+        `LocalProtocolError`, and sends nothing, when the message is an empty text
+        or too large; `NotRunning` when the node is not running.
         """
         self._require_running()
-        return self._fanout.broadcast(text)
+        data = payload_of(message, headers)
+        if data is None:
+            assert isinstance(message, str)
+            return self._fanout.broadcast(message)
+        return self._fanout.payload(data, self._registry.entries())
 
-    def send(self, peer: Peer | str, text: str) -> Delivery:
-        """Say one line to one peer, given by its snapshot or its ID.
+    def send(
+        self,
+        peer: Peer | str,
+        message: str | bytes,
+        headers: Mapping[str, str] | None = None,
+    ) -> Delivery:
+        """Say something to one peer, given by its snapshot or its ID.
 
         Raises `UnknownPeer` when it is not connected, `AmbiguousPeer` when
-        several hosts run a peer of that ID, and what `broadcast` raises.
+        several peers have that ID, and what `broadcast` raises.
         """
         self._require_running()
-        return self._fanout.send(self._registry.find(peer), text)
+        entry = self._registry.find(peer)
+        data = payload_of(message, headers)
+        if data is None:
+            assert isinstance(message, str)
+            return self._fanout.send(entry, message)
+        return self._fanout.payload(data, (entry,))
 
     def drain(self) -> Deferred[None]:
         """Wait until no peer has more than `NodeConfig.send_queue_soft` waiting.
@@ -467,26 +493,3 @@ class MeshNode:
     def _require_running(self) -> None:
         if self._phase is not _Phase.RUNNING:
             raise NotRunning("the node is not running")
-
-
-def _require_loop_of(reactor: object) -> None:
-    """Raise `WrongLoop` where a foreign asyncio loop runs and the reactor does not.
-
-    A reactor may be run later, but not from within the loop that blocks it.  Of a
-    clock that is no reactor of Twisted's nothing is known: it may be a test's.
-    """
-    try:
-        loop = get_running_loop()
-    except RuntimeError:
-        return
-    if not isinstance(reactor, ReactorBase) or reactor.running:
-        return
-    # An asyncio reactor needs no run(), where somebody else runs its loop.
-    if getattr(reactor, "_asyncioEventloop", None) is not loop:
-        raise WrongLoop(
-            "the asyncio loop that runs here is not the reactor's, so the node would "
-            "do nothing; start the program with twisted.internet.task.react, or "
-            "install twisted.internet.asyncioreactor on the loop first, as "
-            'examples/asyncio_app.py does (docs/embedding.md, "In an asyncio '
-            'program")'
-        )

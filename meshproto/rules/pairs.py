@@ -215,6 +215,11 @@ class Pairs(Generic[L]):
             return None
         return pair.established.link
 
+    def has_seat(self, key: PeerKey) -> bool:
+        """Whether a link of the peer is welcomed or established."""
+        pair = self._pairs.get(key)
+        return pair is not None and pair.seated
+
     def opened(self, link: L) -> int:
         """Number a link, for the HELLO on it; `ended` has to follow some day."""
         self._last_number += 1

@@ -25,3 +25,7 @@ class LineTooLong(RemoteProtocolError):
 
 class AddressError(MeshError, ValueError):
     """The text is not ``host:port``; the message names the text and the fault."""
+
+
+class NoForm(LocalProtocolError):
+    """The wire has no form for such a message, whatever is in it."""

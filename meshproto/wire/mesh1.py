@@ -31,7 +31,7 @@ from operator import itemgetter
 from typing import Final
 
 from meshproto.wire.address import PeerAddress
-from meshproto.wire.errors import AddressError, LineTooLong, LocalProtocolError
+from meshproto.wire.errors import AddressError, LineTooLong, LocalProtocolError, NoForm
 from meshproto.wire.greeting import DELIMITER, encode_greeting
 from meshproto.wire.messages import (
     MAX_ADDRESSES,
@@ -182,7 +182,7 @@ class Mesh1:
                 return b"".join(map(self.encode_chat, texts))
             case _:
                 what = type(message).__name__
-                raise LocalProtocolError(f"mesh/1 has no form for {what}")
+                raise NoForm(f"mesh/1 has no form for {what}")
 
     def encode_chat(self, text: str) -> bytes:
         """The line of a chat message; raises what `encode` raises."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from meshproto.wire.address import PeerAddress
+from meshproto.wire.errors import LocalProtocolError
 
 MAX_ID: Final = 64
 MAX_NAME: Final = 64
@@ -255,6 +257,26 @@ Message = (
     | Chats
     | Data
 )
+
+
+def payload_of(message: str | bytes, headers: Mapping[str, str] | None) -> Data | None:
+    """The message as a payload; None when it is chat.
+
+    Raises `LocalProtocolError` for what can be neither.
+    """
+    if isinstance(message, str):
+        if not headers and "\n" not in message and "\r" not in message:
+            return None
+        try:
+            message = message.encode("utf-8")
+        except UnicodeEncodeError:
+            raise LocalProtocolError(
+                "a message is Unicode text: no lone surrogates"
+            ) from None
+    try:
+        return Data(bytes(message), tuple((headers or {}).items()))
+    except ValueError as error:
+        raise LocalProtocolError(f"headers: {error}") from None
 
 
 def is_id(text: str) -> bool:
