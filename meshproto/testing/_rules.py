@@ -129,13 +129,13 @@ class Speaker:
         if isinstance(event, PeerConnected):
             self._came(event, peer)
             return
-        name = self.connected.get((peer.host, peer.id))
+        name = self.connected.get(peer.key)
         if name is None:
             self.broken("stranger", f"{self.name}: {event} of nobody connected")
         elif isinstance(event, ChatReceived):
             self._heard(event, name)
         elif isinstance(event, PeerDisconnected):
-            del self.connected[peer.host, peer.id]
+            del self.connected[peer.key]
             self.fresh.discard(name)
 
     def see_run(self, event: ChatsReceived) -> None:
@@ -145,9 +145,9 @@ class Speaker:
             self.broken("runs", f"{self.name}: {event.texts} in a run after {told}")
 
     def _came(self, event: PeerConnected, peer: Peer) -> None:
-        if (peer.host, peer.id) in self.connected:
+        if peer.key in self.connected:
             self.broken("connected twice", f"{self.name}: {peer.name} came twice")
-        self.connected[peer.host, peer.id] = peer.name
+        self.connected[peer.key] = peer.name
         self.joined.setdefault(peer.name, []).append(self.said)
         count = event.peer_count
         if count != len(self.connected):
