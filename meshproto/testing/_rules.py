@@ -89,7 +89,7 @@ class Speaker:
     alive: bool = False
     #: It may still tell of events.
     over: bool = False
-    connected: dict[tuple[str, str], str] = field(default_factory=dict)
+    connected: dict[Hashable, str] = field(default_factory=dict)
     #: The last word that was heard of each speaker, and when.
     heard: dict[str, tuple[int, float]] = field(default_factory=dict)
     #: Who has been heard since it has been connected.
