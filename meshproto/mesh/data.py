@@ -7,22 +7,27 @@ from types import MappingProxyType
 
 from meshproto.events import DataReceived, Event
 from meshproto.mesh.feature import Feature, Handler
+from meshproto.mesh.throttle import Throttle
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import PeerEntry
 from meshproto.wire.messages import Data
 
 
 class Payloads(Feature):
-    """Tells of each payload."""
+    """Tells of each payload, which counts as one message of chat against the rate."""
 
-    def __init__(self, emit: Callable[[Event], None]) -> None:
+    def __init__(self, emit: Callable[[Event], None], throttle: Throttle) -> None:
         self._emit = emit
+        self._throttle = throttle
 
     def handlers(self) -> Mapping[type, Handler]:
         """What came in pieces is whole here."""
         return {Data: self._received}
 
-    def _received(self, link: IPeerLink, entry: PeerEntry, data: Data) -> None:
+    def _received(self, link: IPeerLink, entry: PeerEntry, data: Data) -> Data | None:
+        if self._throttle.limits_chat and not self._throttle.chat(link, entry, 1):
+            self._throttle.chatted(link, entry, 0, True)
+            return data
         entry.hears(link, data)
         self._emit(
             DataReceived(
@@ -31,3 +36,4 @@ class Payloads(Feature):
                 headers=MappingProxyType(dict(data.headers)),
             )
         )
+        return None

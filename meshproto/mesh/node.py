@@ -173,7 +173,7 @@ class MeshNode:
         self._features = features = Features()
         for feature in (
             Chat(announcer, throttle),
-            Payloads(emit),
+            Payloads(emit, throttle),
             discovery,
             maintenance,
             throttle,
