@@ -45,6 +45,7 @@ from meshproto.rules.effects import (
 )
 from meshproto.rules.pairs import Established, SayHello, Unwanted, Verdict, Welcomed
 from meshproto.wire.messages import (
+    Chats,
     Greeting,
     Hello,
     Message,
@@ -218,6 +219,7 @@ _Table = dict[tuple[State, type[Input]], _Transition]
 
 _BOTH: _Table = {
     (HELLO_DUE, Hello): _hello,
+    (ESTABLISHED, Chats): _heard,
     (ESTABLISHED, Ping): _pinged,
     (ESTABLISHED, Greeting): _out_of_order,
     (ESTABLISHED, Refusal): _out_of_order,

@@ -65,6 +65,7 @@ from meshproto.wire.messages import (
 )
 from meshproto.wire.verbs import (
     WORDS,
+    BadRun,
     data_of,
     fields_of,
     hello_of,
@@ -83,6 +84,7 @@ MAX_FIELDS: Final = 16 * 1024
 BATCH: Final = 2048
 
 _CHAT = "CHAT"
+_LF = 10
 _WITH_PAYLOAD = frozenset({"DATA", "PIECE", "PEERS", "HELLO"})
 # To write a number takes longer than everything else about a short run.
 _COMMON = 2048
@@ -216,8 +218,8 @@ class Mesh2Reader:
         self.waiting = False
         self._max_addresses = max_addresses
         # What is not read yet, and how much there has to be before it can be.
-        self._kept = bytearray()
-        self._need = 0
+        self._kept: list[bytes] = []
+        self._kept_size = self._need = 0
         # Bytes of a payload that nobody reads.
         self._skip = 0
         self._error = ""
@@ -246,17 +248,20 @@ class Mesh2Reader:
             self._skip -= skipped
             data = data[skipped:]
         if self._kept:
-            self._kept += data
-            if len(self._kept) < self._need:
+            self._kept.append(data)
+            self._kept_size += len(data)
+            if self._kept_size < self._need:
                 return []
-            data = bytes(self._kept)
-            self._kept.clear()
+            data = b"".join(self._kept)
+            self._kept = []
         self.waiting = False
         messages: list[Message] = []
         texts: list[str] = []
         try:
             at = self._read(data, messages, texts)
         except RemoteProtocolError as error:
+            if isinstance(error, BadRun):
+                texts += error.texts
             self._pieces = None
             self._error = str(error)
             if not (messages or texts):
@@ -264,14 +269,15 @@ class Mesh2Reader:
             self.waiting = True
         else:
             if at < len(data):
-                self._kept += data[at:]
+                self._kept = [data[at:]]
+                self._kept_size = len(data) - at
         _add_chats(messages, texts)
         return messages
 
     @property
     def held(self) -> int:
         """Bytes that have been fed and not been handed out."""
-        return len(self._kept) + len(self._pieces or b"")
+        return sum(map(len, self._kept)) + len(self._pieces or b"")
 
     def _read(self, data: bytes, messages: list[Message], texts: list[str]) -> int:
         """Read frames until the data or the batch ends; returns where.
@@ -280,18 +286,24 @@ class Mesh2Reader:
         """
         at, end, left = 0, len(data), BATCH
         known = remembered
+        runs: list[bytes] = []
         self._need = 0
         while at < end:
             if left <= 0:
                 self.waiting = True
                 break
             newline = data.find(b"\n", at, at + MAX_HEADER)
-            if newline < 0:
-                if end - at >= MAX_HEADER:
-                    raise too_long(data[at : at + MAX_HEADER])
+            if newline < 0 and end - at < MAX_HEADER:
                 break
             line = data[at:newline]
-            verb, arguments, length = known.get(line) or parse_header(line)
+            header = known.get(line)
+            if runs and (header is None or header[0] != _CHAT):
+                # What is said before anything else may turn out to be wrong.
+                texts += texts_of(runs)
+                runs = []
+            if newline < 0:
+                raise too_long(data[at : at + MAX_HEADER])
+            verb, arguments, length = header or parse_header(line)
             begin = newline + 1
             stop = begin + length
             left -= 4 + (length >> 6)
@@ -300,9 +312,12 @@ class Mesh2Reader:
                 if stop > end:
                     self._need = stop - at
                     break
-                run = texts_of(data[begin:stop])
-                left -= len(run)
-                texts += run
+                count = data.count(b"\n", begin, stop)
+                runs.append(data[begin:stop])
+                if not 0 < count <= MAX_RUN or data[stop - 1] != _LF:
+                    # This one is not allowed.
+                    texts += texts_of(runs)
+                left -= count
                 at = stop
                 continue
             if verb in _WITH_PAYLOAD:
@@ -322,6 +337,8 @@ class Mesh2Reader:
                 self._skip = stop - end
                 return end
             at = stop
+        if runs:
+            texts += texts_of(runs)
         return at
 
     def _with_payload(

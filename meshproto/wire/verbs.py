@@ -33,7 +33,6 @@ from meshproto.wire.messages import (
     check_token,
 )
 
-_LF = 0x0A
 #: Before the key of a header in ``HELLO``.
 _HEADER = "header."
 
@@ -115,16 +114,49 @@ def _addresses(entries: list[str]) -> tuple[PeerAddress, ...]:
     return tuple(addresses)
 
 
-def texts_of(payload: bytes) -> list[str]:
-    """The chat messages of a run."""
+class BadRun(RemoteProtocolError):
+    """A run that is not allowed, behind others whose ``texts`` are."""
+
+    def __init__(self, reason: str, texts: list[str]) -> None:
+        super().__init__(reason)
+        self.texts = texts
+
+
+def texts_of(runs: list[bytes]) -> list[str]:
+    """The chat messages of runs, which come one after the other.
+
+    Raises `BadRun` with the messages of those before the first that is not allowed.
+    """
+    # A line feed is no part of a longer UTF-8 sequence, so runs that end with one
+    # are decoded as one.
+    payload = b"".join(runs)
     try:
         text = payload[:-1].decode()
     except UnicodeDecodeError:
-        raise RemoteProtocolError("CHAT: not UTF-8") from None
-    texts = text.split("\n", MAX_RUN)
-    if len(texts) > MAX_RUN or "\r" in text or not all(texts) or payload[-1] != _LF:
-        # An empty payload has an empty text.
-        raise RemoteProtocolError(f"CHAT: {_fault(payload, texts)}")
+        return _one_by_one(runs)
+    texts = text.split("\n")
+    if "\r" in text or not all(texts) or not _end_well(runs):
+        return _one_by_one(runs)
+    return texts
+
+
+def _end_well(runs: list[bytes]) -> bool:
+    last = runs[-1]
+    return last[-1:] == b"\n" and last.count(b"\n") <= MAX_RUN
+
+
+def _one_by_one(runs: list[bytes]) -> list[str]:
+    texts: list[str] = []
+    for payload in runs:
+        try:
+            said = payload[:-1].decode()
+        except UnicodeDecodeError:
+            raise BadRun("CHAT: not UTF-8", texts) from None
+        run = said.split("\n", MAX_RUN)
+        if len(run) > MAX_RUN or "\r" in said or not all(run) or payload[-1:] != b"\n":
+            # An empty payload has an empty text.
+            raise BadRun(f"CHAT: {_fault(payload, run)}", texts)
+        texts += run
     return texts
 
 
