@@ -65,7 +65,6 @@ from meshproto.wire.messages import (
 )
 from meshproto.wire.verbs import (
     WORDS,
-    BadRun,
     data_of,
     fields_of,
     hello_of,
@@ -84,7 +83,6 @@ MAX_FIELDS: Final = 16 * 1024
 BATCH: Final = 2048
 
 _CHAT = "CHAT"
-_LF = 10
 _WITH_PAYLOAD = frozenset({"DATA", "PIECE", "PEERS", "HELLO"})
 # To write a number takes longer than everything else about a short run.
 _COMMON = 2048
@@ -260,8 +258,6 @@ class Mesh2Reader:
         try:
             at = self._read(data, messages, texts)
         except RemoteProtocolError as error:
-            if isinstance(error, BadRun):
-                texts += error.texts
             self._pieces = None
             self._error = str(error)
             if not (messages or texts):
@@ -286,24 +282,18 @@ class Mesh2Reader:
         """
         at, end, left = 0, len(data), BATCH
         known = remembered
-        runs: list[bytes] = []
         self._need = 0
         while at < end:
             if left <= 0:
                 self.waiting = True
                 break
             newline = data.find(b"\n", at, at + MAX_HEADER)
-            if newline < 0 and end - at < MAX_HEADER:
+            if newline < 0:
+                if end - at >= MAX_HEADER:
+                    raise too_long(data[at : at + MAX_HEADER])
                 break
             line = data[at:newline]
-            header = known.get(line)
-            if runs and (header is None or header[0] != _CHAT):
-                # What is said before anything else may turn out to be wrong.
-                texts += texts_of(runs)
-                runs = []
-            if newline < 0:
-                raise too_long(data[at : at + MAX_HEADER])
-            verb, arguments, length = header or parse_header(line)
+            verb, arguments, length = known.get(line) or parse_header(line)
             begin = newline + 1
             stop = begin + length
             left -= 4 + (length >> 6)
@@ -312,12 +302,9 @@ class Mesh2Reader:
                 if stop > end:
                     self._need = stop - at
                     break
-                count = data.count(b"\n", begin, stop)
-                runs.append(data[begin:stop])
-                if not 0 < count <= MAX_RUN or data[stop - 1] != _LF:
-                    # This one is not allowed.
-                    texts += texts_of(runs)
-                left -= count
+                run = texts_of(data[begin:stop])
+                left -= len(run)
+                texts += run
                 at = stop
                 continue
             if verb in _WITH_PAYLOAD:
@@ -337,8 +324,6 @@ class Mesh2Reader:
                 self._skip = stop - end
                 return end
             at = stop
-        if runs:
-            texts += texts_of(runs)
         return at
 
     def _with_payload(

@@ -114,57 +114,25 @@ def _addresses(entries: list[str]) -> tuple[PeerAddress, ...]:
     return tuple(addresses)
 
 
-class BadRun(RemoteProtocolError):
-    """A run that is not allowed, behind others whose ``texts`` are."""
-
-    def __init__(self, reason: str, texts: list[str]) -> None:
-        super().__init__(reason)
-        self.texts = texts
-
-
-def texts_of(runs: list[bytes]) -> list[str]:
-    """The chat messages of runs, which come one after the other.
-
-    Raises `BadRun` with the messages of those before the first that is not allowed.
-    """
-    # A line feed is no part of a longer UTF-8 sequence, so runs that end with one
-    # are decoded as one.
-    payload = b"".join(runs)
+def texts_of(payload: bytes) -> list[str]:
+    """The chat messages of a run."""
     try:
-        text = payload[:-1].decode()
+        text = payload.decode()
     except UnicodeDecodeError:
-        return _one_by_one(runs)
-    texts = text.split("\n")
-    if "\r" in text or not all(texts) or not _end_well(runs):
-        return _one_by_one(runs)
+        raise RemoteProtocolError("CHAT: not UTF-8") from None
+    texts = text.split("\n", MAX_RUN + 1)
+    # Every message ends with a line feed, so nothing is behind the last one.
+    rest = texts.pop()
+    if rest or not texts or "\r" in text or not all(texts):
+        raise RemoteProtocolError(f"CHAT: {_fault(payload, texts, rest)}")
     return texts
 
 
-def _end_well(runs: list[bytes]) -> bool:
-    last = runs[-1]
-    return last[-1:] == b"\n" and last.count(b"\n") <= MAX_RUN
-
-
-def _one_by_one(runs: list[bytes]) -> list[str]:
-    texts: list[str] = []
-    for payload in runs:
-        try:
-            said = payload[:-1].decode()
-        except UnicodeDecodeError:
-            raise BadRun("CHAT: not UTF-8", texts) from None
-        run = said.split("\n", MAX_RUN)
-        if len(run) > MAX_RUN or "\r" in said or not all(run) or payload[-1:] != b"\n":
-            # An empty payload has an empty text.
-            raise BadRun(f"CHAT: {_fault(payload, run)}", texts)
-        texts += run
-    return texts
-
-
-def _fault(payload: bytes, texts: list[str]) -> str:
+def _fault(payload: bytes, texts: list[str], rest: str) -> str:
     """What is wrong with a run."""
-    if not payload.endswith(b"\n"):
+    if payload and not payload.endswith(b"\n"):
         return "the last text has no end"
-    if len(texts) > MAX_RUN:
+    if rest and len(texts) > MAX_RUN:
         return f"more than {MAX_RUN} texts"
     return "a CR" if b"\r" in payload else "an empty text"
 
