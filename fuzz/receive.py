@@ -122,24 +122,8 @@ class Owner(FakeHost):
         self._scene = scene
         self._occasions = 0
         self._paused: dict[IPeerLink, None] = {}
+        self.verdict = self._judged
 
-    def greeting_received(self, link: IPeerLink, greeting: Greeting) -> Verdict:
-        super().greeting_received(link, greeting)
-        entry = entry_of(link, greeting)
-        match self._scene.verdict:
-            case "duplicate":
-                return Duplicate(entry)
-            case "full":
-                return Full()
-            case "itself":
-                return Itself()
-            case "crossed":
-                return Crossed(entry)
-            case "gone":
-                link.close(CloseReason.STOPPED)
-                return Admitted(entry)
-            case _:
-                return Admitted(entry)
 
     def link_ready(self, link: IPeerLink) -> None:
         self.is_ready = True
@@ -170,6 +154,23 @@ class Owner(FakeHost):
         while self._paused:
             link, _ = self._paused.popitem()
             link.resume(self)
+
+    def _judged(self, link: IPeerLink, greeting: Greeting) -> Verdict:
+        entry = entry_of(link, greeting)
+        match self._scene.verdict:
+            case "duplicate":
+                return Duplicate(entry)
+            case "full":
+                return Full()
+            case "itself":
+                return Itself()
+            case "crossed":
+                return Crossed(entry)
+            case "gone":
+                link.close(CloseReason.STOPPED)
+                return Admitted(entry)
+            case _:
+                return Admitted(entry)
 
     def _react(self, link: IPeerLink) -> None:
         self._occasions += 1

@@ -64,8 +64,9 @@ from meshproto.rules.turns import Turns
 from meshproto.wire.address import PeerAddress, Target, parse_target
 from meshproto.wire.interfaces import IWire
 from meshproto.wire.mesh1 import MAX_LINE, Mesh1
-from meshproto.wire.mesh2 import MAX_PAYLOAD, Mesh2
+from meshproto.wire.mesh2 import Mesh2
 from meshproto.wire.messages import (
+    MAX_PAYLOAD,
     Chat,
     Chats,
     Greeting,
