@@ -121,7 +121,6 @@ class Outcome:
 
     told: tuple[tuple[object, ...], ...]
     sent: bytes
-    half_closed: bool
     aborted: bool
 
 
@@ -253,7 +252,6 @@ def play(scene: Scene, pieces: Iterable[bytes]) -> Outcome:
     return Outcome(
         tuple(owner.told),
         wire.heard(),
-        wire.transport.half_closed,
         wire.transport.aborted,
     )
 
