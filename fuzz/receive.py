@@ -7,7 +7,7 @@ piece by piece, in one piece and byte by byte, and says that
 * nothing raises, and nothing is logged as an error;
 * the owner hears the same, and the far end gets the same, whatever the pieces;
 * in the plain scene that is what the words of ``docs/protocol.md`` say;
-* no more of an unfinished line is kept than a line may have;
+* no more of an unfinished line or frame is kept than one may have;
 * the owner hears one end, and nothing but ``link_gone`` after it.
 """
 
@@ -26,6 +26,7 @@ from meshproto.events import CloseReason, Direction
 from meshproto.link.inbox import Inbox
 from meshproto.link.interfaces import LinkLimits
 from meshproto.link.protocol import MeshProtocol
+from meshproto.rules import pairs
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import (
     Admitted,
@@ -36,16 +37,20 @@ from meshproto.rules.registry import (
     Verdict,
 )
 from meshproto.wire.address import PeerAddress
+from meshproto.wire.frames import MAX_FRAME
 from meshproto.wire.mesh1 import Mesh1Reader
+from meshproto.wire.mesh2 import Mesh2, Mesh2Reader
 from meshproto.wire.messages import (
     MAX_ADDRESSES,
     Chats,
     Greeting,
+    Hello,
     Message,
     PeerList,
     Ping,
     Pong,
     Refusal,
+    RefusalReason,
     RequestPeers,
 )
 from tests.fakes import FakeHost, Wire, entry_of
@@ -55,6 +60,7 @@ CUT: Final = b"\xff\xfe"
 MAX_LINE: Final = 64
 #: Small, so that an input of some hundred bytes gets to every bound.
 LIMITS: Final = LinkLimits(max_handshake_line=32)
+MAX_PAYLOAD: Final = 32
 
 #: What the owner thinks of the far end; "gone" is one that it admits, but whose
 #: link it has ended meanwhile.
@@ -71,6 +77,14 @@ REACTIONS: Final = ("none", "pause", "blink", "close", "abort")
 #: What becomes of the connection after the last piece.
 ENDINGS: Final = ("open", "half-close", "reset")
 
+#: The verdicts of ``mesh/2`` for which a link ends.
+_REASONS: Final = {
+    "duplicate": RefusalReason.DUPLICATE,
+    "full": RefusalReason.FULL,
+    "itself": RefusalReason.OURSELVES,
+    "crossed": RefusalReason.CROSSING,
+}
+
 #: Seconds until every deadline of a link has passed.
 _LONG: Final = 60.0
 
@@ -81,7 +95,8 @@ class Scene:
 
     The owner's ``reaction`` comes with the message number ``when``, 0 being the
     end of the handshake.  ``stubborn``: the transport goes on delivering after
-    the link was paused or has ended.
+    the link was paused or has ended.  ``mesh2``: the owner speaks that as well, and
+    the far end may agree on it.
     """
 
     direction: Direction = Direction.INCOMING
@@ -90,13 +105,14 @@ class Scene:
     when: int = 0
     ending: str = "open"
     stubborn: bool = False
+    mesh2: bool = False
     limits: LinkLimits = LIMITS
     max_line: int = MAX_LINE
 
     @property
     def plain(self) -> bool:
         """Whether the far end alone decides what happens."""
-        return self.verdict == "admit" and self.reaction == "none"
+        return self.verdict == "admit" and self.reaction == "none" and not self.mesh2
 
 
 @dataclass(frozen=True)
@@ -105,7 +121,6 @@ class Outcome:
 
     told: tuple[tuple[object, ...], ...]
     sent: bytes
-    half_closed: bool
     aborted: bool
 
 
@@ -116,30 +131,20 @@ class Owner(FakeHost):
     """
 
     def __init__(self, clock: Clock, scene: Scene) -> None:
-        super().__init__(clock, limits=scene.limits, max_line=scene.max_line)
+        super().__init__(
+            clock,
+            limits=scene.limits,
+            max_line=scene.max_line,
+            protocols=("mesh/1", "mesh/2") if scene.mesh2 else ("mesh/1",),
+            max_payload=MAX_PAYLOAD,
+        )
         self.max_line = scene.max_line
         self.is_ready = self.is_over = False
         self._scene = scene
         self._occasions = 0
         self._paused: dict[IPeerLink, None] = {}
-
-    def greeting_received(self, link: IPeerLink, greeting: Greeting) -> Verdict:
-        super().greeting_received(link, greeting)
-        entry = entry_of(link, greeting)
-        match self._scene.verdict:
-            case "duplicate":
-                return Duplicate(entry)
-            case "full":
-                return Full()
-            case "itself":
-                return Itself()
-            case "crossed":
-                return Crossed(entry)
-            case "gone":
-                link.close(CloseReason.STOPPED)
-                return Admitted(entry)
-            case _:
-                return Admitted(entry)
+        self.verdict = self._judged
+        self.answer = self._answered
 
     def link_ready(self, link: IPeerLink) -> None:
         self.is_ready = True
@@ -170,6 +175,31 @@ class Owner(FakeHost):
         while self._paused:
             link, _ = self._paused.popitem()
             link.resume(self)
+
+    def _judged(self, link: IPeerLink, greeting: Greeting) -> Verdict:
+        entry = entry_of(link, greeting)
+        match self._scene.verdict:
+            case "duplicate":
+                return Duplicate(entry)
+            case "full":
+                return Full()
+            case "itself":
+                return Itself()
+            case "crossed":
+                return Crossed(entry)
+            case "gone":
+                link.close(CloseReason.STOPPED)
+                return Admitted(entry)
+            case _:
+                return Admitted(entry)
+
+    def _answered(self, link: IPeerLink, said: Message) -> pairs.Verdict:
+        if isinstance(said, Hello):
+            if reason := _REASONS.get(self._scene.verdict):
+                return pairs.Unwanted(reason)
+            if self._scene.verdict == "gone":
+                link.close(CloseReason.STOPPED)
+        return self.take(link, said)
 
     def _react(self, link: IPeerLink) -> None:
         self._occasions += 1
@@ -222,7 +252,6 @@ def play(scene: Scene, pieces: Iterable[bytes]) -> Outcome:
     return Outcome(
         tuple(owner.told),
         wire.heard(),
-        wire.transport.half_closed,
         wire.transport.aborted,
     )
 
@@ -266,10 +295,10 @@ def one_input(data: bytes) -> None:
 def scene_of(header: bytes) -> Scene:
     """The scene that two bytes stand for; every two stand for one."""
     number, choice = int.from_bytes(header.ljust(2, b"\0"), "little"), []
-    for count in (2, len(VERDICTS), len(ENDINGS), 2, len(REACTIONS), 5):
+    for count in (2, len(VERDICTS), len(ENDINGS), 2, len(REACTIONS), 5, 2):
         number, pick = divmod(number, count)
         choice.append(pick)
-    direction, verdict, ending, stubborn, reaction, when = choice
+    direction, verdict, ending, stubborn, reaction, when, mesh2 = choice
     return Scene(
         direction=(Direction.INCOMING, Direction.OUTGOING)[direction],
         verdict=VERDICTS[verdict],
@@ -277,6 +306,7 @@ def scene_of(header: bytes) -> Scene:
         stubborn=bool(stubborn),
         reaction=REACTIONS[reaction],
         when=when,
+        mesh2=bool(mesh2),
     )
 
 
@@ -291,6 +321,7 @@ def header_of(scene: Scene) -> bytes:
             (scene.stubborn, (False, True)),
             (scene.reaction, REACTIONS),
             (scene.when, tuple(range(5))),
+            (scene.mesh2, (False, True)),
         )
     ):
         number = number * len(choices) + choices.index(value)
@@ -399,6 +430,8 @@ class _Memory:
     @property
     def _limit(self) -> int:
         owner = self._owner
+        if isinstance(self._protocol.wire, Mesh2):
+            return MAX_FRAME + MAX_PAYLOAD
         # One more, for the CR of a CRLF.
         return (
             owner.max_line if owner.is_ready else owner.limits.max_handshake_line
@@ -412,6 +445,8 @@ def _weight(value: object) -> int:
     """Bytes of text in an attribute, whatever it keeps it in."""
     if isinstance(value, bytes | bytearray | str):
         return len(value)
+    if isinstance(value, Mesh2Reader):
+        return value.held
     if isinstance(value, list | tuple | deque):
         return sum(map(_weight, value))
     if isinstance(value, Inbox | Mesh1Reader):

@@ -54,13 +54,28 @@ from meshproto.interfaces import IMesh, INetwork
 from meshproto.link.interfaces import IPeerHost, LinkLimits
 from meshproto.link.protocol import MeshProtocol
 from meshproto.mesh.node import MeshNode
+from meshproto.rules import pairs
+from meshproto.rules.handshake import Handshake
 from meshproto.rules.identity import PeerKey, key_of_greeting
-from meshproto.rules.interfaces import IPeerLink
+from meshproto.rules.interfaces import IPeerLink, ISession
 from meshproto.rules.registry import Admitted, PeerEntry, Verdict, host_key
+from meshproto.rules.session import Session
 from meshproto.rules.turns import Turns
 from meshproto.wire.address import PeerAddress, Target, parse_target
+from meshproto.wire.interfaces import IWire
 from meshproto.wire.mesh1 import MAX_LINE, Mesh1
-from meshproto.wire.messages import Chat, Chats, Greeting, Message, Refusal
+from meshproto.wire.mesh2 import Mesh2
+from meshproto.wire.messages import (
+    MAX_PAYLOAD,
+    Chat,
+    Chats,
+    Greeting,
+    Hello,
+    Incarnation,
+    Message,
+    Refusal,
+    RefusalReason,
+)
 
 E = TypeVar("E", bound=Event)
 
@@ -300,7 +315,7 @@ class FakeHost:
     """An owner of links that writes down what it is told.
 
     ``told`` holds a name and the values of each call, in order.  ``verdict``
-    answers every `greeting_received`.
+    answers every greeting that is judged, ``answer`` every other message.
     """
 
     def __init__(
@@ -310,18 +325,31 @@ class FakeHost:
         limits: LinkLimits | None = None,
         max_line: int = MAX_LINE,
         own_hosts: Iterable[str] = ("127.0.0.1",),
+        protocols: Iterable[str] = ("mesh/1",),
+        max_payload: int = MAX_PAYLOAD,
     ) -> None:
         self.clock = clock
         self.turns = Turns()
         self.limits = limits or LinkLimits()
+        self.protocols = tuple(protocols)
         self._wire = Mesh1(max_line=max_line)
+        self._mesh2 = Mesh2(max_payload=max_payload)
         self.own_hosts = set(own_hosts)
         self.verdict: Callable[[IPeerLink, Greeting], Verdict] = self.admit
+        self.answer: Callable[[IPeerLink, Message], pairs.Verdict] = self.take
         self.told: list[tuple[object, ...]] = []
 
     def admit(self, link: IPeerLink, greeting: Greeting) -> Verdict:
         """The verdict on a welcome newcomer."""
         return Admitted(entry_of(link, greeting, self.clock.seconds()))
+
+    def take(self, link: IPeerLink, said: Message) -> pairs.Verdict:
+        """The verdict on each step of a welcome newcomer that speaks ``mesh/2``."""
+        if not isinstance(said, Hello):
+            return pairs.Established()
+        if link.direction is Direction.INCOMING:
+            return pairs.Welcomed()
+        return pairs.SayHello(None)
 
     # IPeerHost
 
@@ -332,14 +360,36 @@ class FakeHost:
         return self._wire
 
     def own_greeting(self) -> Greeting:
-        return Greeting("peer-8001", "alice")
+        return Greeting("peer-8001", "alice", mesh2="mesh/2" in self.protocols)
+
+    def own_hello(self, link: IPeerLink, ended: int | None) -> Hello:
+        return Hello(
+            identity="a" * 32,
+            incarnation=Incarnation(1, "0" * 32),
+            link=1,
+            ended=ended,
+            id="peer-8001",
+            name="alice",
+        )
 
     def link_opened(self, link: IPeerLink) -> None:
         self.told.append(("opened",))
 
-    def greeting_received(self, link: IPeerLink, greeting: Greeting) -> Verdict:
-        self.told.append(("hello", greeting))
-        return self.verdict(link, greeting)
+    def agree(
+        self, link: IPeerLink, said: Greeting | Refusal
+    ) -> tuple[IWire, ISession] | None:
+        if isinstance(said, Greeting):
+            if said.mesh2 and "mesh/2" in self.protocols:
+                return self._mesh2, Handshake(link.direction)
+            if "mesh/1" not in self.protocols:
+                return None
+        return self._wire, Session(link.direction)
+
+    def judge(self, link: IPeerLink, said: Message) -> object:
+        self.told.append(("hello", said))
+        if isinstance(said, Greeting):
+            return self.verdict(link, said)
+        return self.answer(link, said)
 
     def link_ready(self, link: IPeerLink) -> None:
         self.told.append(("ready",))
@@ -351,8 +401,8 @@ class FakeHost:
             self.told.append(("message", said))
         return None
 
-    def turned_away(self, link: IPeerLink, refusal: Refusal) -> None:
-        self.told.append(("turned away", refusal))
+    def turned_away(self, link: IPeerLink, reason: Refusal | RefusalReason) -> None:
+        self.told.append(("turned away", reason))
 
     def link_ended(self, link: IPeerLink, reason: CloseReason, detail: str) -> None:
         self.told.append(("ended", reason, detail))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 from twisted.internet.task import Clock
@@ -13,11 +12,6 @@ from meshproto.events import CloseReason, Direction
 from meshproto.link.interfaces import LinkLimits
 from meshproto.link.protocol import MeshProtocol
 from meshproto.rules.interfaces import IPeerLink
-from meshproto.rules.registry import (
-    PeerEntry,
-    PeerKey,
-    Verdict,
-)
 from meshproto.rules.turns import LONG_TURN
 from meshproto.wire.address import PeerAddress
 from meshproto.wire.mesh1 import MAX_LINE
@@ -30,20 +24,6 @@ from tests.fakes import FakeHost, Wire
 
 TARGET = PeerAddress("192.0.2.2", 8002)
 BOB = Greeting("peer-8002", "bob")
-
-
-def entry(link: IPeerLink, hello: Greeting) -> PeerEntry:
-    return PeerEntry(PeerKey(link.remote_host, hello.id), hello.name, link, 0.0)
-
-
-@dataclass
-class Always:
-    """Judges everybody alike."""
-
-    verdict: Verdict
-
-    def __call__(self, link: IPeerLink, hello: Greeting) -> Verdict:
-        return self.verdict
 
 
 def first_of(

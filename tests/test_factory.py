@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
+from dataclasses import replace
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
@@ -17,7 +19,7 @@ from meshproto.link.factory import MeshClientFactory, MeshServerFactory
 from meshproto.link.protocol import MeshProtocol
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.wire.address import EndpointTarget, PeerAddress
-from meshproto.wire.messages import Chat, Greeting, Message
+from meshproto.wire.messages import Chat, Data, Greeting, Message
 from tests.fakes import FakeHost, tcp_address
 
 TARGET = PeerAddress("192.0.2.2", 8002)
@@ -62,8 +64,10 @@ class FactoryTests(SynchronousTestCase):
 class Owner(FakeHost):
     """An owner that lets a test wait for what it is told."""
 
-    def __init__(self, clock: IReactorTime, name: str) -> None:
-        super().__init__(clock)
+    def __init__(
+        self, clock: IReactorTime, name: str, protocols: Iterable[str] = ("mesh/1",)
+    ) -> None:
+        super().__init__(clock, protocols=protocols)
         self.name = name
         self.links: list[IPeerLink] = []
         self.waiting: list[tuple[str, Deferred[None]]] = []
@@ -82,7 +86,7 @@ class Owner(FakeHost):
                 deferLater(self.clock, 0, done.callback, None)
 
     def own_greeting(self) -> Greeting:
-        return Greeting(self.name, self.name)
+        return replace(super().own_greeting(), id=self.name, name=self.name)
 
     def link_ready(self, link: IPeerLink) -> None:
         super().link_ready(link)
@@ -104,10 +108,12 @@ class SocketTests(TestCase):
 
     timeout = 20
 
-    async def pair(self) -> tuple[Owner, Owner]:
+    async def pair(self, *protocols: str) -> tuple[Owner, Owner]:
         """Two owners that are linked: who dialled, and who listens."""
         clock: IReactorTime = _reactor
-        listener, dialler = Owner(clock, "listener"), Owner(clock, "dialler")
+        speaks = protocols or ("mesh/1",)
+        listener = Owner(clock, "listener", speaks)
+        dialler = Owner(clock, "dialler", speaks)
         port = await TCP4ServerEndpoint(_reactor, 0, interface="127.0.0.1").listen(
             MeshServerFactory(listener)
         )
@@ -133,6 +139,23 @@ class SocketTests(TestCase):
         await dialler.when("gone")
         await listener.when("gone")
         self.assertIn(("ended", CloseReason.CLOSED_BY_PEER, ""), listener.told)
+
+    async def test_mesh2(self) -> None:
+        dialler, listener = await self.pair("mesh/1", "mesh/2")
+        payload = Data(bytes(range(256)) * 1000, (("kind", "bytes"),))
+        dialler.links[0].send(Chat("hello"), payload)
+        dialler.links[0].close(CloseReason.STOPPED)
+        await listener.when("gone")
+        self.assertEqual(
+            listener.told[-5:],
+            [
+                ("ready",),
+                ("message", Chat("hello")),
+                ("message", payload),
+                ("ended", CloseReason.CLOSED_BY_PEER, ""),
+                ("gone",),
+            ],
+        )
 
     async def test_a_cut_is_a_lost_connection_at_the_far_end(self) -> None:
         dialler, listener = await self.pair()

@@ -121,26 +121,10 @@ class ReasonTests(SynchronousTestCase):
         self.assertEqual(flow.resume("two"), NOTHING)
         self.assertIs(flow.state, PAUSED)
 
-    def test_a_hold_is_a_pause_that_is_told_apart(self) -> None:
-        flow = Flow()
-        flow.pause("one")
-        flow.pause("two", hold=True)
-        self.assertTrue(flow.held)
-        self.assertEqual(flow.resume("two"), NOTHING)
-        self.assertFalse(flow.held)
-        self.assertFalse(flow.reading)
-
-    def test_nobody_holds_what_has_ended_or_is_cut_off(self) -> None:
-        for state in (LAST_WORDS, LAST_TURN, FORSAKEN, ENDED):
-            flow = flow_in(state)
-            flow.pause("one", hold=True)
-            self.assertFalse(flow.held)
-
     def test_an_end_forgets_every_reason(self) -> None:
         flow = Flow()
-        flow.pause("one", hold=True)
+        flow.pause("one")
         flow.end()
-        self.assertFalse(flow.held)
         self.assertEqual(flow.resume("one"), NOTHING)
 
 

@@ -13,20 +13,17 @@ from meshproto.rules.registry import (
     Full,
     Itself,
     Replaced,
-    Twin,
     Verdict,
 )
-from meshproto.wire.address import PeerAddress
 from meshproto.wire.messages import (
     Chat,
     Greeting,
-    PeerList,
     Ping,
     Refusal,
     RequestPeers,
 )
-from tests.fakes import FakeHost, Wire
-from tests.links import BOB, Always, LinkCase, entry
+from tests.fakes import FakeHost, Wire, entry_of
+from tests.links import BOB, LinkCase
 
 
 class HandshakeTests(LinkCase):
@@ -52,7 +49,7 @@ class HandshakeTests(LinkCase):
             wire.raw(bytes([byte]))
         self.assertEqual(
             self.host.told,
-            [("hello", BOB, False), ("ready",), ("message", Chat("hello"))],
+            [("hello", BOB), ("ready",), ("message", Chat("hello"))],
         )
 
     def test_crlf_is_taken_in_the_handshake_and_after_it(self) -> None:
@@ -103,7 +100,7 @@ class HandshakeTests(LinkCase):
 
     def test_the_seat_of_an_old_link_is_as_good_as_any(self) -> None:
         def replaced(link: IPeerLink, hello: Greeting) -> Verdict:
-            return Replaced(entry(link, hello), entry(link, hello))
+            return Replaced(entry_of(link, hello), entry_of(link, hello))
 
         self.host.verdict = replaced
         wire = self.outgoing()
@@ -112,7 +109,7 @@ class HandshakeTests(LinkCase):
 
     def test_crossed_links_are_ready_both(self) -> None:
         def crossed(link: IPeerLink, hello: Greeting) -> Verdict:
-            return Crossed(entry(link, hello))
+            return Crossed(entry_of(link, hello))
 
         self.host.verdict = crossed
         wire = self.outgoing()
@@ -334,83 +331,3 @@ class HandshakeDeadlineTests(LinkCase):
         wire = self.incoming()
         wire.hang_up()
         self.assertOver(wire, CloseReason.CLOSED_BY_PEER, aborted=False)
-
-    def test_a_twin_at_the_deadline_is_another_node(self) -> None:
-        self.host.verdict = lambda link, hello: Twin()
-        wire = self.incoming()
-        wire.say("peer-8001:alice")
-        self.assertEqual(wire.heard(), b"peer-8001:alice\n")
-        self.host.verdict = self.host.admit
-        self.host.told.clear()
-        self.clock.advance(9.999)
-        self.assertEqual(self.host.told, [])
-        self.clock.advance(0.001)
-        self.assertEqual(
-            self.host.told,
-            [("hello", Greeting("peer-8001", "alice"), True), ("ready",)],
-        )
-        self.assertEqual(wire.heard(), b"")
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-
-class TwinTests(LinkCase):
-    """The far end has our ID: another node, or ourselves?"""
-
-    def twin(self, direction: Direction) -> Wire:
-        self.host.verdict = lambda link, hello: Twin()
-        incoming = direction is Direction.INCOMING
-        wire = self.incoming() if incoming else self.outgoing()
-        wire.say("peer-8001:alice")
-        wire.heard()
-        self.host.told.clear()
-        return wire
-
-    def test_it_is_answered_but_what_it_asks_is_for_the_owner(self) -> None:
-        wire = self.twin(Direction.INCOMING)
-        wire.say("PING", "REQUEST_PEERS", "PEERS:192.0.2.2:8001", "PONG")
-        self.assertEqual(wire.heard(), b"PONG\n")
-        self.assertEqual(
-            self.messages(),
-            [Ping(), RequestPeers(), PeerList((PeerAddress("192.0.2.2", 8001),))],
-        )
-
-    def test_confirmed_it_is_judged_again_and_welcomed_once(self) -> None:
-        for direction in Direction:
-            wire = self.twin(direction)
-            self.host.verdict = self.host.admit
-            wire.protocol.confirm()
-            self.assertEqual(wire.heard(), b"")
-            self.assertEqual(
-                self.host.told,
-                [("hello", Greeting("peer-8001", "alice"), True), ("ready",)],
-            )
-            self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_a_chat_confirms_it_and_is_heard_after_that(self) -> None:
-        wire = self.twin(Direction.INCOMING)
-        self.host.verdict = self.host.admit
-        wire.say("hello")
-        self.assertEqual(
-            self.host.told,
-            [
-                ("hello", Greeting("peer-8001", "alice"), True),
-                ("ready",),
-                ("message", Chat("hello")),
-            ],
-        )
-
-    def test_confirmed_and_refused_it_is_closed_without_a_refusal(self) -> None:
-        for verdict in (Full(), Itself()):
-            wire = self.twin(Direction.INCOMING)
-            self.host.verdict = Always(verdict)
-            wire.say("hello")
-            self.assertEqual(wire.heard(), b"")
-            self.assertEqual(self.messages(), [])
-            self.clock.advance(0)
-            self.assertTrue(wire.closed)
-
-    def test_only_a_twin_is_confirmed(self) -> None:
-        wire = self.ready()
-        wire.protocol.confirm()
-        self.incoming().protocol.confirm()
-        self.assertEqual(self.host.told, [])

@@ -61,4 +61,6 @@ class InboxTests(SynchronousTestCase):
     def test_before_it_has_a_reader_as_well(self) -> None:
         inbox = Inbox()
         inbox.feed(b"PONG\n")
+        inbox.reader.established()
+        inbox.feed(b"PONG\n")
         self.assertEqual(inbox.waiting, [])

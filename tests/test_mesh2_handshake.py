@@ -9,16 +9,18 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto.events import CloseReason, Direction
-from meshproto.rules.handshake import (
+from meshproto.rules.effects import (
     Ask,
     Effect,
-    Handshake,
+    End,
+    Establish,
+    Greet,
     Introduce,
-    Said,
+    Notify,
     Send,
-    State,
     TurnedAway,
 )
+from meshproto.rules.handshake import Handshake, State
 from meshproto.rules.pairs import (
     Established,
     SayHello,
@@ -26,7 +28,6 @@ from meshproto.rules.pairs import (
     Verdict,
     Welcomed,
 )
-from meshproto.rules.session import End, Establish, Notify
 from meshproto.wire.address import PeerAddress
 from meshproto.wire.messages import (
     Chat,
@@ -34,6 +35,7 @@ from meshproto.wire.messages import (
     Greeting,
     Hello,
     Incarnation,
+    Message,
     PeerList,
     Ping,
     Pong,
@@ -56,17 +58,18 @@ HELLO = Hello(
     name="Bob",
 )
 REFUSED = Refused(RefusalReason.FULL)
-HANDSHAKE: tuple[Said, ...] = (HELLO, Welcome(), REFUSED, Ready())
+HANDSHAKE: tuple[Message, ...] = (HELLO, Welcome(), REFUSED, Ready())
 #: What belongs to mesh/1 alone.
-FOREIGN: tuple[Said, ...] = (Greeting("bob", "Bob"), Refusal.DUPLICATE)
-DATA: tuple[Said, ...] = (
+GREETING = Greeting("bob", "Bob", mesh2=True)
+FOREIGN: tuple[Message, ...] = (GREETING, Refusal.DUPLICATE)
+DATA: tuple[Message, ...] = (
     Pong(),
     RequestPeers(),
     PeerList((PeerAddress("192.0.2.2", 8002),)),
     Chat("hello"),
     Chats(("hello",)),
 )
-MESSAGES: tuple[Said, ...] = (*HANDSHAKE, *FOREIGN, Ping(), *DATA)
+MESSAGES: tuple[Message, ...] = (*HANDSHAKE, *FOREIGN, Ping(), *DATA)
 
 UNWANTED = Unwanted(RefusalReason.FULL)
 VERDICTS: tuple[Verdict, ...] = (SayHello(7), Welcomed(), Established(), UNWANTED)
@@ -76,27 +79,34 @@ PROTOCOL_ERROR: Answer = (State.ENDED, (End(CloseReason.PROTOCOL_ERROR),))
 NOTHING: Answer = (State.ENDED, ())
 
 #: How a link comes to each state.
-PATHS: dict[Direction, dict[State, tuple[Said | Verdict, ...]]] = {
+PATHS: dict[Direction, dict[State, tuple[Message | Verdict, ...]]] = {
     IN: {
-        State.HELLO_DUE: (),
-        State.HELLO_JUDGED: (HELLO,),
-        State.READY_DUE: (HELLO, Welcomed()),
-        State.READY_JUDGED: (HELLO, Welcomed(), Ready()),
-        State.ESTABLISHED: (HELLO, Welcomed(), Ready(), Established()),
-        State.ENDED: (HELLO, UNWANTED),
+        State.GREETING: (),
+        State.HELLO_DUE: (GREETING,),
+        State.HELLO_JUDGED: (GREETING, HELLO),
+        State.READY_DUE: (GREETING, HELLO, Welcomed()),
+        State.READY_JUDGED: (GREETING, HELLO, Welcomed(), Ready()),
+        State.ESTABLISHED: (GREETING, HELLO, Welcomed(), Ready(), Established()),
+        State.ENDED: (GREETING, HELLO, UNWANTED),
     },
     OUT: {
-        State.HELLO_DUE: (),
-        State.HELLO_JUDGED: (HELLO,),
-        State.WELCOME_DUE: (HELLO, SayHello(None)),
-        State.WELCOME_JUDGED: (HELLO, SayHello(None), Welcome()),
-        State.ESTABLISHED: (HELLO, SayHello(None), Welcome(), Established()),
-        State.ENDED: (HELLO, UNWANTED),
+        State.GREETING: (),
+        State.HELLO_DUE: (GREETING,),
+        State.HELLO_JUDGED: (GREETING, HELLO),
+        State.WELCOME_DUE: (GREETING, HELLO, SayHello(None)),
+        State.WELCOME_JUDGED: (GREETING, HELLO, SayHello(None), Welcome()),
+        State.ESTABLISHED: (GREETING, HELLO, SayHello(None), Welcome(), Established()),
+        State.ENDED: (GREETING, HELLO, UNWANTED),
     },
 }
 
 #: The messages that are expected; in an established link see `established`.
-EXPECTED: dict[tuple[Direction, State, Said], Answer] = {
+EXPECTED: dict[tuple[Direction, State, Message], Answer] = {
+    (IN, State.GREETING, GREETING): (
+        State.HELLO_DUE,
+        (Greet(mesh2=True), Introduce(None)),
+    ),
+    (OUT, State.GREETING, GREETING): (State.HELLO_DUE, ()),
     (IN, State.HELLO_DUE, HELLO): (State.HELLO_JUDGED, (Ask(HELLO),)),
     (OUT, State.HELLO_DUE, HELLO): (State.HELLO_JUDGED, (Ask(HELLO),)),
     (IN, State.READY_DUE, Ready()): (State.READY_JUDGED, (Ask(Ready()),)),
@@ -138,7 +148,7 @@ def link_in(direction: Direction, state: State) -> Handshake:
     return link
 
 
-def established(message: Said) -> Answer:
+def established(message: Message) -> Answer:
     if message in (*HANDSHAKE, *FOREIGN):
         return PROTOCOL_ERROR
     if message == Ping():
@@ -188,10 +198,6 @@ class TableTests(SynchronousTestCase):
                     effects = link.judge(verdict)
                     self.assertEqual((link.state, effects), expected)
 
-    def test_the_listener_begins(self) -> None:
-        self.assertEqual(Handshake(IN).start(), (Introduce(None),))
-        self.assertEqual(Handshake(OUT).start(), ())
-
     def test_every_refusal(self) -> None:
         """A listener says which, a dialler is told which."""
         others = {
@@ -233,7 +239,7 @@ class TableTests(SynchronousTestCase):
 
 class PropertyTests(SynchronousTestCase):
     @given(st.sampled_from(Direction), st.lists(st.sampled_from(MESSAGES), max_size=12))
-    def test_whatever_is_said(self, direction: Direction, said: list[Said]) -> None:
+    def test_whatever_is_said(self, direction: Direction, said: list[Message]) -> None:
         """A peer that is welcome to everything still has to say it in order."""
         answers: dict[State, Verdict] = {
             State.HELLO_JUDGED: Welcomed() if direction is IN else SayHello(None),
@@ -242,7 +248,7 @@ class PropertyTests(SynchronousTestCase):
         }
         link = Handshake(direction)
         heard = [HELLO, Ready()] if direction is IN else [HELLO, Welcome()]
-        done: list[Effect] = [*link.start()]
+        done: list[Effect] = [*link.receive(GREETING)]
         for message in said:
             done += link.receive(message)
             if link.state in answers:

@@ -101,32 +101,6 @@ class OrderTests(OutboxCase):
         self.assertEqual(self.taken()[FULL + 1 :], b"PONG\nchat\n")
 
 
-class HoldTests(OutboxCase):
-    def test_a_hold_keeps_everything_and_a_release_sends_it_in_order(self) -> None:
-        self.outbox.hold()
-        self.outbox.write(b"chat\n")
-        self.outbox.write_urgent(b"PONG\n")
-        self.assertEqual(self.taken(), b"")
-        self.outbox.release()
-        self.assertEqual(self.taken(), b"PONG\nchat\n")
-
-    def test_a_release_on_a_full_transport_waits_for_the_transport(self) -> None:
-        self.fill()
-        self.outbox.hold()
-        self.outbox.write(b"chat\n")
-        self.outbox.release()
-        self.assertEqual(self.outbox.size, 5)
-        self.ease()
-        self.assertEqual(self.taken()[FULL + 1 :], b"chat\n")
-
-    def test_a_transport_that_empties_does_not_end_a_hold(self) -> None:
-        self.fill()
-        self.outbox.hold()
-        self.outbox.write(b"chat\n")
-        self.ease()
-        self.assertEqual(self.outbox.size, 5)
-
-
 class UrgentOnceTests(OutboxCase):
     def test_the_same_line_waits_once(self) -> None:
         self.fill()
@@ -182,13 +156,6 @@ class FinishTests(OutboxCase):
         self.outbox.write_urgent(b"too late as well\n")
         self.ease()
         self.assertEqual(self.taken()[FULL + 1 :], b"last\n")
-
-    def test_it_ends_a_hold(self) -> None:
-        self.outbox.hold()
-        self.outbox.write(b"last\n")
-        self.outbox.finish(self.note)
-        self.assertEqual(self.taken(), b"last\n")
-        self.assertEqual(self.flushed, 1)
 
 
 class LimitTests(OutboxCase):

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import example, given, settings
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from fuzz import receive, render
-from fuzz.receive import Scene, check, cuttings
+from fuzz.receive import Scene, check, cuttings, play
 from meshproto.config import NodeConfig
 from meshproto.events import (
     ChatReceived,
@@ -52,6 +53,7 @@ SCENES = st.builds(
     when=st.integers(0, 4),
     ending=st.sampled_from(receive.ENDINGS),
     stubborn=st.booleans(),
+    mesh2=st.booleans(),
 )
 PLAIN_SCENES = st.builds(
     Scene,
@@ -100,6 +102,62 @@ STREAMS = st.builds(
     ),
     st.lists(st.tuples(LINES, LINE_ENDS), max_size=8),
 )
+HELLO = (
+    b"HELLO +142\n"
+    b"identity: bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\n"
+    b"incarnation: 7 11111111111111111111111111111111\n"
+    b"link: 3\n"
+    b"id: peer-8002\n"
+    b"name: bob\n"
+    b"max_payload: 65536\n"
+)
+
+
+def _handshake(direction: Direction) -> tuple[bytes, bytes]:
+    """What the far end of such a link says behind its greeting."""
+    return HELLO, b"READY\n" if direction is Direction.INCOMING else b"WELCOME\n"
+
+
+FRAMES = st.sampled_from(
+    [
+        HELLO,
+        b"WELCOME\n",
+        b"READY\n",
+        b"REFUSED full\n",
+        b"PING\n",
+        b"PING 7\n",
+        b"PONG 7\n",
+        b"REQUEST_PEERS\n",
+        b"PEERS +12\n[::1]:8001\n",
+        b"CHAT +3\nhi\n",
+        b"CHAT +4\na\nb\n",
+        b"CHAT +3\nhi!",
+        b"DATA 0 4 0 +4\nbyte",
+        # In pieces, with the rest of them, at the bound and past it.
+        b"DATA 1 32 0 +2\nab",
+        b"PIECE 1 +30\n" + b"x" * 30,
+        b"PIECE 1 +31\n" + b"x" * 31,
+        b"DATA 0 33 0 +1\nx",
+        b"ABORT 1\n",
+        b"NEW 1 +3\nabc",
+        b"NEW +5\n",
+        b"\n",
+        b"half",
+        b"x" * 1024,
+    ]
+)
+#: A scene and a stream that nearly always agree, and mostly get through the handshake.
+MESH2_LINKS = st.builds(
+    lambda scene, verdict, greeting, steps, frames: (
+        replace(scene, mesh2=True, verdict=verdict),
+        b"".join([greeting, *_handshake(scene.direction)[:steps], *frames]),
+    ),
+    SCENES,
+    st.sampled_from((*receive.VERDICTS, *["admit"] * 9)),
+    st.sampled_from([b"peer-8002:bob\t\n"] * 4 + [b"bob\n", b"bob:\t\r\n"]),
+    st.sampled_from([2, 2, 2, 2, 1, 0]),
+    st.lists(FRAMES, max_size=8),
+)
 POINTS = st.lists(st.integers(0, 500), max_size=12)
 
 
@@ -121,6 +179,14 @@ class PiecesTests(SynchronousTestCase):
     def test_whatever_the_owner_does(
         self, scene: Scene, stream: bytes, points: list[int]
     ) -> None:
+        check(scene, cuttings(stream, points), [stream], singles(stream))
+
+    @given(MESH2_LINKS, POINTS)
+    @many(800)
+    def test_where_mesh2_is_spoken(
+        self, link: tuple[Scene, bytes], points: list[int]
+    ) -> None:
+        scene, stream = link
         check(scene, cuttings(stream, points), [stream], singles(stream))
 
     @given(PLAIN_SCENES, STREAMS, POINTS)
@@ -353,6 +419,7 @@ class SeedTests(SynchronousTestCase):
             ("reaction", receive.REACTIONS),
             ("ending", receive.ENDINGS),
             ("stubborn", (False, True)),
+            ("mesh2", (False, True)),
         ):
             self.assertEqual({getattr(s, field) for s in scenes}, set(values), field)
         self.assertEqual(receive.scene_of(b""), Scene())
@@ -411,6 +478,33 @@ class ReferenceTests(SynchronousTestCase):
             check(Scene(), [b"bob\nhi\n"], [b"bob\nha\n"])
         with self.assertRaises(AssertionError):
             check(Scene(reaction="pause"), [b"bob\nPING\n"], [b"bob\n"])
+
+    def test_every_verdict_is_given(self) -> None:
+        own = b"peer-8001:alice"
+        answers = {
+            "admit": own + b"\n",
+            "duplicate": b"DUPLICATE\n",
+            "full": b"MAX_PEERS\n",
+            "itself": own + b"\n",
+            "crossed": own + b"\n",
+            "gone": b"",
+        }
+        words = {
+            "admit": b"WELCOME\n",
+            "duplicate": b"REFUSED duplicate\n",
+            "full": b"REFUSED full\n",
+            "itself": b"REFUSED ourselves\n",
+            "crossed": b"REFUSED crossing\n",
+            "gone": b"",
+        }
+        for verdict in receive.VERDICTS:
+            outcome = play(Scene(verdict=verdict), [b"bob\n"])
+            self.assertEqual(outcome.sent, answers[verdict])
+            is_taken = verdict in ("admit", "crossed")
+            self.assertIs(("ready",) in outcome.told, is_taken)
+            outcome = play(Scene(verdict=verdict, mesh2=True), [b"bob:\t\n", HELLO])
+            *_, said = outcome.sent.partition(b"\nmax_payload: 1048576\n")
+            self.assertEqual(said, words[verdict])
 
     def test_what_is_not_safe_is_noticed(self) -> None:
         for line in ("a\x1b[2J", "a\u202eb", "a\nb", "\udc80"):

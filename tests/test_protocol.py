@@ -6,7 +6,7 @@ from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport, StringTransportWithDisconnection
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -30,8 +30,8 @@ from meshproto.wire.messages import (
     Refusal,
     RequestPeers,
 )
-from tests.fakes import FakeHost, RecordingTransport, Wire, tcp_address
-from tests.links import BOB, TARGET, LinkCase, entry, first_of, message_of
+from tests.fakes import FakeHost, RecordingTransport, Wire, entry_of, tcp_address
+from tests.links import BOB, TARGET, LinkCase, first_of, message_of
 
 
 class InterfaceTests(LinkCase):
@@ -80,9 +80,7 @@ class StringTranscriptTests(SynchronousTestCase):
         self.said()
         dialler.dataReceived(b"peer-8002:bob\n")
         self.assertEqual(self.said(), b"")
-        self.assertEqual(
-            self.host.told, [("opened",), ("hello", BOB, False), ("ready",)]
-        )
+        self.assertEqual(self.host.told, [("opened",), ("hello", BOB), ("ready",)])
 
     def test_the_listener_says_nothing_until_it_is_spoken_to(self) -> None:
         self.listener()
@@ -93,12 +91,10 @@ class StringTranscriptTests(SynchronousTestCase):
     def test_the_listener_says_who_it_is(self) -> None:
         self.listener().dataReceived(b"peer-8002:bob\n")
         self.assertEqual(self.said(), b"peer-8001:alice\n")
-        self.assertEqual(
-            self.host.told, [("opened",), ("hello", BOB, False), ("ready",)]
-        )
+        self.assertEqual(self.host.told, [("opened",), ("hello", BOB), ("ready",)])
 
     def test_the_listener_says_duplicate_and_closes(self) -> None:
-        self.host.verdict = lambda link, hello: Duplicate(entry(link, hello))
+        self.host.verdict = lambda link, hello: Duplicate(entry_of(link, hello))
         self.listener().dataReceived(b"peer-8002:bob\n")
         self.assertEqual(self.said(), b"DUPLICATE\n")
         self.assertTrue(self.transport.disconnecting)
@@ -157,16 +153,6 @@ class StringTranscriptTests(SynchronousTestCase):
             b"REQUEST_PEERS\nPEERS:192.0.2.2:8002,[2001:db8::1]:8003\nPING\n"
             b"\xe2\x81\xa0PING\nhello\n",
         )
-
-    def test_a_draining_link_ends_whatever_the_transport_can(self) -> None:
-        transport = StringTransportWithDisconnection()
-        protocol = MeshProtocol(self.host)
-        transport.protocol = protocol
-        protocol.makeConnection(transport)
-        protocol.dataReceived(b"peer-8002:bob\n")
-        protocol.drain()
-        self.assertEqual(self.host.told[-1], ("gone",))
-        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class OpeningTests(LinkCase):
@@ -239,7 +225,6 @@ class OpeningTests(LinkCase):
         protocol = MeshProtocol(self.host, target=TARGET)
         protocol.send(Ping())
         protocol.send_urgent(Ping())
-        protocol.drain()
         self.assertEqual(protocol.queued(), 0)
 
     def test_an_owner_that_turns_it_away_hears_no_hello_of_it(self) -> None:
@@ -370,22 +355,16 @@ class EndTests(LinkCase):
         self.assertEqual(self.messages(), [Chat("bye")])
         self.assertOver(wire, CloseReason.CLOSED_BY_PEER, aborted=False)
 
-    def test_half_closed_by_the_far_end_and_kept_by_the_owner(self) -> None:
-        self.host.keeps_half_closed = True
+    def test_what_waits_is_sent_to_a_far_end_that_has_finished(self) -> None:
         wire = self.ready()
-        wire.hang_up()
-        self.assertEqual(self.host.told, [("finished",)])
+        wire.transport.stuck = True
         wire.protocol.send(Chat("still here"))
-        self.assertEqual(wire.heard(), b"still here\n")
-        wire.protocol.close(CloseReason.CLOSED_BY_PEER)
-        self.assertOver(wire, CloseReason.CLOSED_BY_PEER, aborted=False)
-
-    def test_half_closed_by_the_far_end_and_drained_it_is_merged(self) -> None:
-        self.host.keeps_half_closed = True
-        wire = self.ready()
         wire.hang_up()
-        wire.protocol.drain()
-        self.assertOver(wire, CloseReason.CROSSED, aborted=False)
+        self.assertEqual([end[0] for end in self.ends()], [CloseReason.CLOSED_BY_PEER])
+        wire.transport.stuck = False
+        wire.transport.take()
+        self.assertEqual(wire.heard(), b"still here\n")
+        self.assertOver(wire, CloseReason.CLOSED_BY_PEER, aborted=False)
 
     def test_a_line_without_its_end_is_no_line(self) -> None:
         wire = self.ready()
@@ -496,11 +475,8 @@ class AfterTheEndTests(LinkCase):
     def test_nothing_else_does_anything(self) -> None:
         for wire in self.ended():
             reason = object()
-            wire.protocol.hold(reason)
             wire.protocol.pause(reason)
             wire.protocol.resume(reason)
-            wire.protocol.drain()
-            wire.protocol.confirm()
             wire.protocol.close(CloseReason.TIMEOUT)
             wire.protocol.abort(CloseReason.TIMEOUT)
             self.assertEqual(self.host.told, [])

@@ -5,6 +5,16 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto.events import CloseReason, Direction
+from meshproto.rules.effects import (
+    Ask,
+    Effect,
+    End,
+    Establish,
+    Greet,
+    Notify,
+    Send,
+    TurnedAway,
+)
 from meshproto.rules.registry import (
     Admitted,
     Crossed,
@@ -14,18 +24,7 @@ from meshproto.rules.registry import (
     Replaced,
     Verdict,
 )
-from meshproto.rules.session import (
-    Effect,
-    End,
-    Establish,
-    Greet,
-    Introduce,
-    Notify,
-    Send,
-    Session,
-    State,
-    TurnedAway,
-)
+from meshproto.rules.session import Session, State
 from meshproto.wire.address import PeerAddress
 from meshproto.wire.messages import (
     Chats,
@@ -64,7 +63,7 @@ WELCOME_VERDICTS: tuple[Verdict, ...] = (ADMITTED, Replaced(ENTRY, ENTRY), CROSS
 #: What becomes of a link, and what is done, at each message in each state.
 #: Where nothing stands here nothing is done, and the state stays.
 MEANING: dict[tuple[State, Message], tuple[State, tuple[Effect, ...]]] = {
-    (State.GREETING, GREETING): (State.JUDGING, (Introduce(GREETING),)),
+    (State.GREETING, GREETING): (State.JUDGING, (Ask(GREETING),)),
     (State.READY, Ping()): (State.READY, (Send(Pong()), Notify())),
     (State.READY, Pong()): (State.READY, (Notify(),)),
     (State.READY, RequestPeers()): (State.READY, (Notify(),)),

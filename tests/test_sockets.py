@@ -8,25 +8,20 @@ from typing import Any
 
 from twisted.internet import reactor as the_reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
-from zope.interface import directlyProvides
 
 from meshproto.link.sockets import (
     NEEDED,
     UNSENT,
-    half_close,
     has_hung_up,
     is_direct,
     keep_back,
     write_now,
 )
-from tests.fakes import Wire, tcp_address
 
 reactor: Any = the_reactor
 
@@ -55,49 +50,6 @@ class FallbackTests(SynchronousTestCase):
             self.assertFalse(is_direct(bare), missing)
         bare = type("Other", (Bare,), {**vars_, missing: 0})()
         self.assertTrue(is_direct(bare))
-
-
-class HalfCloseTests(SynchronousTestCase):
-    """Only TCP by itself has a half-close."""
-
-    def transport(self, protocol: Any) -> Any:
-        """What a protocol has been connected to."""
-        return Wire(Clock(), protocol).transport
-
-    def test_of_tcp(self) -> None:
-        transport = self.transport(Protocol())
-        half_close(transport)
-        self.assertTrue(transport.half_closed)
-        self.assertFalse(transport.disconnecting)
-
-    def test_of_a_transport_that_has_none(self) -> None:
-        transport: Any = StringTransport()
-        half_close(transport)
-        self.assertTrue(transport.disconnecting)
-
-    def test_of_tls(self) -> None:
-        """It has the method, which is that of the socket below."""
-        transport = self.transport(Protocol())
-        directlyProvides(transport, ISSLTransport)
-        half_close(transport)
-        self.assertFalse(transport.half_closed)
-        self.assertTrue(transport.disconnecting)
-
-    def test_of_the_real_one(self) -> None:
-        try:
-            from twisted.protocols.tls import TLSMemoryBIOFactory
-        except ImportError:
-            raise SkipTest("there is no pyOpenSSL") from None
-        from twisted.internet.ssl import optionsForClientTLS
-
-        factory = TLSMemoryBIOFactory(
-            optionsForClientTLS("mesh.example"), True, Factory.forProtocol(Protocol)
-        )
-        tls: Any = factory.buildProtocol(tcp_address("192.0.2.2", 8002))
-        transport = self.transport(tls)
-        self.assertTrue(hasattr(tls, "loseWriteConnection"))
-        half_close(tls)
-        self.assertFalse(transport.half_closed)
 
 
 class Ended(Protocol):

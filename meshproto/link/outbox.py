@@ -53,7 +53,6 @@ class Outbox:
         "_clock",
         "_closed",
         "_congested",
-        "_held",
         "_is_direct",
         "_limit",
         "_lines",
@@ -85,7 +84,6 @@ class Outbox:
         self._on_flushed: Callable[[], None] | None = None
         self._lines = _NONE
         self.size = 0
-        self._held = False
         self._congested = False
         self._closed = False
         self._urgent: tuple[bytes, ...] = ()
@@ -95,7 +93,7 @@ class Outbox:
 
     def write(self, lines: bytes, *, at_once: bool = False) -> None:
         """Queue lines behind the others; ``at_once`` if none wait."""
-        if self._lines or self._held or self._congested:
+        if self._lines or self._congested:
             self._enqueue(lines, urgent=False)
         elif self._closed:
             pass
@@ -109,24 +107,14 @@ class Outbox:
 
         So whoever asks a thousand times and takes no answer gets one.
         """
-        if self._held or self._congested:
+        if self._congested:
             if line not in self._urgent:
                 self._enqueue(line, urgent=True)
         elif not self._closed:
             self._transport.write(line)
 
-    def hold(self) -> None:
-        """Send nothing until `release`."""
-        self._held = True
-
-    def release(self) -> None:
-        """Send what has waited."""
-        self._held = False
-        self._flush()
-
     def finish(self, on_flushed: Callable[[], None]) -> None:
         """Take no more lines; close and call back once the transport has got all."""
-        self._held = False
         self._on_flushed = on_flushed
         self._flush()
 
@@ -180,7 +168,7 @@ class Outbox:
 
     def _flush(self) -> None:
         shrunk = False
-        while not (self._congested or self._held or self._closed):
+        while not (self._congested or self._closed):
             batch = list(self._urgent)
             if not (batch or self._lines):
                 break

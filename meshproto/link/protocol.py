@@ -175,7 +175,7 @@ class MeshProtocol(LineReceiver):
             self._heard_to_the_end()
 
     def writeConnectionLost(self) -> None:
-        """Our half is closed, as we asked; the far end's half goes on."""
+        """Our half is closed, which this side never asks for."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, whoever ended it."""

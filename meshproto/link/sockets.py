@@ -16,7 +16,6 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import (
     IConsumer,
     IPushProducer,
-    ISSLTransport,
     ITCPTransport,
 )
 from twisted.internet.tcp import Connection
@@ -56,19 +55,6 @@ def make_prompt(transport: Transport) -> None:
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
         keep_back(transport)
-
-
-def half_close(transport: Transport) -> None:
-    """Close our half of a connection, or all of it where there are no halves.
-
-    TLS has no half-close that all peers take, and its transports pass the call on to
-    the socket below, which cuts off what they still have to send.
-    """
-    has_halves = hasattr(transport, "loseWriteConnection")
-    if has_halves and not ISSLTransport.providedBy(transport):
-        transport.loseWriteConnection()
-    else:
-        transport.loseConnection()
 
 
 def is_direct(transport: object) -> bool:

@@ -200,7 +200,8 @@ class Mesh2Reader:
     """Reads the frames of one link, in whatever pieces they come.
 
     ``max_payload`` is the largest message in bytes, headers included, that is
-    taken once the link is `established`.
+    taken once the link is `established`.  Before that none is, and each message of
+    the handshake ends a batch: it may be the one that establishes the link.
 
     When nothing is `waiting` it holds less than one frame, `MAX_FRAME` bytes, and
     the pieces of one message, ``max_payload`` bytes.
@@ -211,6 +212,7 @@ class Mesh2Reader:
     ) -> None:
         # A link that is not established yet takes no message in pieces.
         self.max_payload = 0
+        self._is_established = False
         self._max_payload = max_payload
         #: Whether what was fed may hold more messages: ``feed(b"")`` has them.
         self.waiting = False
@@ -228,6 +230,7 @@ class Mesh2Reader:
     def established(self) -> None:
         """Messages of up to ``max_payload`` bytes are taken from now on."""
         self.max_payload = self._max_payload
+        self._is_established = True
 
     def feed(self, data: bytes) -> list[Message]:
         """What the frames say that are complete now, a bounded number of them.
@@ -320,6 +323,8 @@ class Mesh2Reader:
                 _add_chats(messages, texts)
                 texts.clear()
                 messages.append(message)
+                if not self._is_established:
+                    left = 0
             if stop > end:
                 self._skip = stop - end
                 return end
