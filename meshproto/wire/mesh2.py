@@ -200,7 +200,8 @@ class Mesh2Reader:
     """Reads the frames of one link, in whatever pieces they come.
 
     ``max_payload`` is the largest message in bytes, headers included, that is
-    taken once the link is `established`.
+    taken once the link is `established`.  ``READY`` ends a batch, so that what is
+    right behind it is read after that.
 
     When nothing is `waiting` it holds less than one frame, `MAX_FRAME` bytes, and
     the pieces of one message, ``max_payload`` bytes.
@@ -322,6 +323,9 @@ class Mesh2Reader:
                 self._skip = stop - end
                 return end
             at = stop
+            if verb == "READY":
+                self.waiting = at < end
+                break
         return at
 
     def _with_payload(
