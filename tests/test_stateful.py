@@ -38,6 +38,17 @@ from meshproto.events import (
 )
 from meshproto.mesh.node import MeshNode
 from meshproto.rules.addressbook import AddressBook, Forgotten, Retry
+from meshproto.rules.effects import (
+    Ask,
+    Effect,
+    End,
+    Establish,
+    Greet,
+    Introduce,
+    Notify,
+    Send,
+    TurnedAway,
+)
 from meshproto.rules.identity import PeerKey
 from meshproto.rules.pending import PendingLinks, Turned
 from meshproto.rules.registry import (
@@ -56,18 +67,7 @@ from meshproto.rules.registry import (
     Verdict,
     host_key,
 )
-from meshproto.rules.session import (
-    Effect,
-    End,
-    Establish,
-    Greet,
-    Introduce,
-    Notify,
-    Send,
-    Session,
-    State,
-    TurnedAway,
-)
+from meshproto.rules.session import Session, State
 from meshproto.testing import SimNetwork
 from meshproto.wire.address import PeerAddress, Target, is_loopback
 from meshproto.wire.messages import (
@@ -324,7 +324,8 @@ class SeatMachine(RuleBasedStateMachine):
             if link in self.over:
                 return
             match effect:
-                case Introduce(greeting):
+                case Ask(greeting):
+                    assert isinstance(greeting, Greeting)
                     self.judge(link, greeting)
                 case Establish():
                     self.ready(link)
@@ -336,11 +337,14 @@ class SeatMachine(RuleBasedStateMachine):
                 case Send(answer):
                     assert isinstance(answer, Pong | Refusal)
                     link.sent.append(answer)
-                case Greet():
+                case Greet(mesh2):
+                    assert not mesh2
                     assert link.direction is Direction.INCOMING
                     link.sent.append(Greeting(OWN_ID, OWN_ID))
                 case End():
                     self.end(link)
+                case Introduce():
+                    raise AssertionError("that is said on mesh/2")
                 case _:
                     assert_never(effect)
         # A far end is answered once, by a welcome or by a refusal.
