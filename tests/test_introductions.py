@@ -19,13 +19,11 @@ from meshproto.errors import (
 from meshproto.events import (
     CloseReason,
     ConnectionFailed,
-    DataReceived,
     Direction,
     Event,
     Peer,
     PeerRefused,
 )
-from meshproto.mesh.data import Payloads
 from meshproto.mesh.dials import Dials
 from meshproto.mesh.introductions import Introductions
 from meshproto.rules.addressbook import AddressBook
@@ -40,10 +38,9 @@ from meshproto.rules.pairs import (
     Verdict,
     Welcomed,
 )
-from meshproto.rules.registry import Admitted, Full, PeerEntry, Registry
+from meshproto.rules.registry import Admitted, Full, Registry
 from meshproto.wire.address import PeerAddress, Target
 from meshproto.wire.messages import (
-    Data,
     Greeting,
     Hello,
     Incarnation,
@@ -53,7 +50,7 @@ from meshproto.wire.messages import (
     RefusalReason,
     Welcome,
 )
-from tests.fakes import Dice, FakeLink, entry_of
+from tests.fakes import Dice, FakeLink
 
 IN = Direction.INCOMING
 OUT = Direction.OUTGOING
@@ -609,31 +606,3 @@ class ForgettingTests(IntroductionsCase):
         else:
             self.refused(link, reason)
         return link
-
-
-class PayloadTests(SynchronousTestCase):
-    """Payloads on their way in."""
-
-    def setUp(self) -> None:
-        self.events: list[Event] = []
-        self.payloads = Payloads(self.events.append)
-        self.link = FakeLink()
-        self.entry: PeerEntry = entry_of(self.link, Greeting("bob", "Bob"))
-        (self.handle,) = self.payloads.handlers().values()
-
-    def test_each_is_told(self) -> None:
-        self.assertEqual(set(self.payloads.handlers()), {Data})
-        data = Data(b"\0\n", (("topic", "x"), ("n", "")))
-        self.assertIsNone(self.handle(self.link, self.entry, data))
-        (told,) = self.events
-        assert isinstance(told, DataReceived)
-        self.assertEqual(told.peer, self.entry.snapshot())
-        self.assertEqual(told.payload, b"\0\n")
-        self.assertEqual(dict(told.headers), {"topic": "x", "n": ""})
-        with self.assertRaises(TypeError):
-            told.headers["topic"] = "y"  # type: ignore[index]
-
-    def test_the_peer_has_spoken(self) -> None:
-        self.link.last_heard = 9.0
-        self.handle(self.link, self.entry, Data(b""))
-        self.assertEqual(self.entry.spoke_at, 9.0)

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from meshproto.errors import LocalProtocolError, RemoteProtocolError
 from meshproto.wire import frames, mesh2, messages
 from meshproto.wire.address import PeerAddress
+from meshproto.wire.errors import NoForm
 from meshproto.wire.frames import MAX_CHUNK, MAX_FRAME, MAX_HEADER
 from meshproto.wire.mesh2 import BATCH, MAX_FIELDS, MAX_TEXT, Mesh2, Mesh2Reader
 from meshproto.wire.messages import (
@@ -24,6 +25,7 @@ from meshproto.wire.messages import (
     Chat,
     Chats,
     Data,
+    Greeting,
     Hello,
     Incarnation,
     Message,
@@ -31,6 +33,7 @@ from meshproto.wire.messages import (
     Ping,
     Pong,
     Ready,
+    Refusal,
     RefusalReason,
     Refused,
     RequestPeers,
@@ -299,6 +302,10 @@ class WordTests(Mesh2TestCase):
             self.refuses(f"PONG {token}\n".encode(), "PONG: a token is 1 to 64")
         for token in ("é", "a b", "a\n", " "):
             self.assertRaises(ValueError, Ping, token)
+
+    def test_a_greeting_has_no_form(self) -> None:
+        for message in (Greeting("bob", "Bob"), *Refusal):
+            self.assertRaises(NoForm, self.codec.encode, message)
 
     def test_a_refusal_has_a_reason(self) -> None:
         self.refuses(b"REFUSED\n", "REFUSED: no reason")
