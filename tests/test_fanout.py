@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -22,11 +24,9 @@ WIRE2 = Mesh2(max_payload=100)
 class WritingLink(FakeLink):
     """Remembers each write by itself, and whether it was to leave at once."""
 
-    wire: IWire
-
     def __init__(self, host: str, wire: IWire = WIRE) -> None:
         super().__init__(remote_host=host)
-        self.wire = wire
+        self.wire = cast(Any, wire)
         self.writes: list[tuple[bytes, bool]] = []
 
     def send_lines(self, lines: bytes, *, at_once: bool = False) -> None:

@@ -336,6 +336,14 @@ class SeatTests(IntroductionsCase):
         link.close(CloseReason.CLOSED_BY_PEER)
         self.guest(stranger(2))
 
+    def test_one_newcomer_after_the_other(self) -> None:
+        """Whoever is linked has one seat, not two."""
+        for number in range(SEATS):
+            self.guest(stranger(number))
+        full = Unwanted(RefusalReason.FULL)
+        self.assertEqual(self.says(self.link(IN), hello()), full)
+        self.assertEqual(self.greets(FakeLink()), Full())
+
     def test_where_old_peers_have_every_seat(self) -> None:
         old = [self.old_peer(number) for number in range(SEATS)]
         full = Unwanted(RefusalReason.FULL)
