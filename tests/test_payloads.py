@@ -5,11 +5,23 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto.errors import LocalProtocolError
-from meshproto.events import DataReceived, Event
+from meshproto.events import ChatReceived, DataReceived, Event
 from meshproto.mesh.data import Payloads
 from meshproto.rules.registry import PeerEntry
-from meshproto.wire.messages import Data, Greeting, payload_of
-from tests.fakes import FakeLink, entry_of
+from meshproto.wire.mesh2 import Mesh2
+from meshproto.wire.messages import (
+    Chats,
+    Data,
+    Greeting,
+    Hello,
+    Incarnation,
+    Message,
+    Ready,
+    payload_of,
+)
+from tests.fakes import Bench, FakeLink, Wire, entry_of
+
+MESH2 = Mesh2()
 
 
 class PayloadOfTests(SynchronousTestCase):
@@ -89,3 +101,61 @@ class PayloadsTests(SynchronousTestCase):
         self.link.last_heard = 9.0
         self.handle(self.link, self.entry, Data(b""))
         self.assertEqual(self.entry.spoke_at, 9.0)
+
+
+class NodeTests(SynchronousTestCase):
+    """Payloads of a whole node; a test plays its peers."""
+
+    def setUp(self) -> None:
+        self.bench = Bench().start()
+        self.addCleanup(self.bench.stop)
+
+    def guest(self, *behind_ready: Message) -> Wire:
+        """A peer that speaks mesh/2; all from READY on comes in one piece."""
+        wire = self.bench.caller()
+        wire.say("bob:Bob\t")
+        hello = Hello(
+            identity="f" * 32,
+            incarnation=Incarnation(1, "0" * 32),
+            link=1,
+            id="bob",
+            name="Bob",
+        )
+        wire.raw(MESH2.encode(hello))
+        self.assertIn(b"WELCOME\n", wire.heard())
+        wire.raw(b"".join(map(MESH2.encode, (Ready(), *behind_ready))))
+        self.bench.settle()
+        return wire
+
+    def test_one_that_comes_in_one_piece_with_ready(self) -> None:
+        data = Data(b"\0" * 100_000, (("a", "1"),))
+        wire = self.guest(data, Chats(("hello",)))
+        (told,) = self.bench.of(DataReceived)
+        self.assertEqual((told.payload, told.headers), (data.payload, {"a": "1"}))
+        (peer,) = self.bench.node.peers()
+        self.assertEqual(told.peer.key, peer.key)
+        self.assertEqual([e.text for e in self.bench.of(ChatReceived)], ["hello"])
+        self.assertFalse(wire.closed)
+
+    def test_one_that_comes_before_ready_ends_the_link(self) -> None:
+        wire = self.bench.caller()
+        wire.say("bob:Bob\t")
+        wire.raw(MESH2.encode(Data(b"x")))
+        self.bench.settle()
+        self.assertTrue(wire.closed)
+        self.assertEqual(self.bench.of(DataReceived), [])
+
+    def test_it_is_sent(self) -> None:
+        wire = self.guest()
+        wire.heard()
+        old = self.bench.guest("old:Old", "192.0.2.3")
+        delivery = self.bench.node.broadcast(b"\0", {"a": "1"})
+        self.assertEqual([peer.id for peer in delivery.peers], ["bob"])
+        self.assertEqual([peer.id for peer, _ in delivery.missed], ["old"])
+        self.assertIn(MESH2.encode(Data(b"\0", (("a", "1"),))), wire.heard())
+        delivery = self.bench.node.send("bob", "two\nlines")
+        self.assertEqual(len(delivery), 1)
+        self.assertEqual(wire.heard(), MESH2.encode(Data(b"two\nlines")))
+        delivery = self.bench.node.send("old", "two\nlines")
+        self.assertFalse(delivery)
+        self.assertNotIn(b"two", old.heard())
