@@ -30,7 +30,7 @@ from meshproto.wire.messages import (
     Data,
     Hello,
     Incarnation,
-    Mesh2Message,
+    Message,
     PeerList,
     Ping,
     Pong,
@@ -69,9 +69,10 @@ def one_input(data: bytes) -> None:
             assert again == [message], f"{message} was heard as {again}"
 
 
-def play(pieces: Iterable[bytes]) -> Iterator[Mesh2Message | None]:
+def play(pieces: Iterable[bytes]) -> Iterator[Message | None]:
     """What a reader tells, chat by chat; None for the end of the link."""
     reader = _CODEC.reader()
+    reader.established()
     unread = 0
     for piece in pieces:
         unread += len(piece)
@@ -87,7 +88,7 @@ def play(pieces: Iterable[bytes]) -> Iterator[Mesh2Message | None]:
         assert reader.held < MAX_FRAME + PAYLOAD, f"{reader.held} bytes are kept"
 
 
-def _turn(reader: Mesh2Reader, piece: bytes) -> Iterator[Mesh2Message]:
+def _turn(reader: Mesh2Reader, piece: bytes) -> Iterator[Message]:
     told = 0
     for message in reader.feed(piece):
         if isinstance(message, Chats):
@@ -119,7 +120,7 @@ class _Bad(Exception):
     """The stream ends its link here."""
 
 
-def expected(stream: bytes) -> Iterator[Mesh2Message | None]:
+def expected(stream: bytes) -> Iterator[Message | None]:
     """What a stream says.
 
     Written for the reader and not for speed: frame by frame, from the first byte
@@ -198,7 +199,7 @@ def _header(line: bytes) -> tuple[str, list[str], int]:
     return verb, arguments, length
 
 
-def _simple(verb: str, arguments: list[str], payload: bytes) -> Iterator[Mesh2Message]:
+def _simple(verb: str, arguments: list[str], payload: bytes) -> Iterator[Message]:
     match verb:
         case "HELLO":
             yield _hello(payload)

@@ -119,19 +119,24 @@ class Delivery:
     one that speaks only ``mesh/1`` takes lines of chat alone.
     """
 
-    __slots__ = ("_peers", "missed")
+    __slots__ = ("_missed", "_peers")
 
     def __init__(
         self, peers: Sequence[Peer], missed: tuple[tuple[Peer, str], ...] = ()
     ) -> None:
         self._peers = peers
-        self.missed = missed
+        self._missed = missed
 
     @property
     def peers(self) -> tuple[Peer, ...]:
         """The peers, each as it is when this is asked."""
         # To make a snapshot of a peer costs more than to hand it a message.
         return tuple(self._peers)
+
+    @property
+    def missed(self) -> tuple[tuple[Peer, str], ...]:
+        """Who could not be handed it, and why."""
+        return self._missed
 
     def __len__(self) -> int:
         return len(self._peers)

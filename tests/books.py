@@ -13,14 +13,18 @@ from meshproto.rules.addressbook import (
     Learned,
     Retry,
 )
-from meshproto.rules.registry import OWN_HOST, PeerKey
+from meshproto.rules.identity import PeerKey
+from meshproto.rules.registry import OWN_HOST
 from meshproto.wire.address import PeerAddress, Target, is_loopback
+from tests.fakes import peer_key
 
 BOB_HOST = "192.0.2.2"
-BOB = PeerKey(BOB_HOST, "bob")
-EVE = PeerKey("192.0.2.3", "eve")
+BOB = peer_key(BOB_HOST, "bob")
+EVE = peer_key("192.0.2.3", "eve")
 #: A peer on this machine.
-NEIGHBOUR = PeerKey(OWN_HOST, "neighbour")
+NEIGHBOUR = peer_key(OWN_HOST, "neighbour")
+#: Where each of them is seen.
+HOSTS = {BOB: BOB_HOST, EVE: "192.0.2.3", NEIGHBOUR: "127.0.0.1"}
 OWN_HOSTS = {"192.0.2.1", "2001:db8::1"}
 
 
@@ -68,8 +72,15 @@ class BookTestCase(SynchronousTestCase):
             max_failures=max_failures,
         )
 
-    def learn(self, *texts: str, source: PeerKey = BOB, now: float = 0.0) -> Learned:
-        host = "127.0.0.1" if source.host == OWN_HOST else source.host
+    def learn(
+        self,
+        *texts: str,
+        source: PeerKey = BOB,
+        host: str | None = None,
+        now: float = 0.0,
+    ) -> Learned:
+        """A peer tells addresses; ``host`` is where it is, if it is none of ours."""
+        host = host or HOSTS[source]
         return self.book.learn(map(address, texts), source, host, now)
 
     def fail_dials(

@@ -15,7 +15,7 @@ from meshproto.rules.addressbook import (
     believable,
     disclosed,
 )
-from meshproto.rules.registry import OWN_HOST, PeerKey
+from meshproto.rules.registry import OWN_HOST
 from meshproto.wire.address import EndpointTarget, PeerAddress, is_loopback
 from tests.books import (
     BOB,
@@ -27,6 +27,7 @@ from tests.books import (
     is_own_host,
     several,
 )
+from tests.fakes import peer_key
 from tests.test_address import ADDRESSES
 
 
@@ -118,8 +119,8 @@ class LearnTests(BookTestCase):
             self.assertEqual(self.targets(), [PeerAddress(BOB_HOST, 8003)])
 
     def test_a_loopback_name_told_by_a_peer_at_an_ipv6_address(self) -> None:
-        peer = PeerKey("2001:db8::2", "bob")
-        self.assertEqual(self.learn("localhost:8003", source=peer), Learned(1, 0))
+        told = self.learn("localhost:8003", host="2001:db8::2")
+        self.assertEqual(told, Learned(1, 0))
         self.assertEqual(self.targets(), [address("[2001:db8::2]:8003")])
 
     def test_a_loopback_name_told_on_this_machine_stays(self) -> None:
@@ -204,8 +205,8 @@ class BoundTests(BookTestCase):
         """1000 in all, 64 on the word of one peer, 10 failures."""
         book = AddressBook(is_own_host, self.dice)
         for number in range(16):
-            source = PeerKey(f"192.0.2.{number + 10}", "p")
-            answer = book.learn(several(65, source.host), source, source.host, 0.0)
+            host = f"192.0.2.{number + 10}"
+            answer = book.learn(several(65, host), peer_key(host, "p"), host, 0.0)
             expected = Learned(64, 1) if number < 15 else Learned(40, 25)
             self.assertEqual(answer, expected)
         self.assertEqual(len(book), 1000)
@@ -225,9 +226,10 @@ class BoundTests(BookTestCase):
     def test_two_peers_of_one_host_are_two_sources(self) -> None:
         self.book = self.make(limit_per_peer=1)
         for id in ("bob", "bobby"):
-            peer = PeerKey(BOB_HOST, id)
-            self.assertEqual(self.learn(f"{id}.example:1024", source=peer).new, 1)
-            self.assertEqual(self.learn(f"x{id}.example:1024", source=peer).new, 0)
+            peer = peer_key(BOB_HOST, id)
+            for text, new in ((f"{id}.example:1024", 1), (f"x{id}.example:1024", 0)):
+                told = self.learn(text, source=peer, host=BOB_HOST)
+                self.assertEqual(told.new, new)
 
     def test_what_is_known_already_takes_no_place(self) -> None:
         self.book = self.make(limit_per_peer=1)

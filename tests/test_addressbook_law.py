@@ -21,9 +21,9 @@ from meshproto.rules.addressbook import (
     Forgotten,
     Retry,
 )
-from meshproto.rules.registry import PeerKey
+from meshproto.rules.identity import PeerKey
 from meshproto.wire.address import PeerAddress, Target, is_loopback
-from tests.books import BOB, EVE, NEIGHBOUR, is_own_host
+from tests.books import BOB, EVE, HOSTS, NEIGHBOUR, is_own_host
 
 GOSSIP = st.builds(
     PeerAddress,
@@ -73,7 +73,7 @@ class BookMachine(RuleBasedStateMachine):
 
     @rule(gossip=st.lists(GOSSIP, max_size=8), source=PEERS)
     def learn(self, gossip: list[PeerAddress], source: PeerKey) -> None:
-        host = "127.0.0.1" if source is NEIGHBOUR else source.host
+        host = HOSTS[source]
         before = self.entries()
         learned = self.book.learn(gossip, source, host, self.now)
         after = self.entries()

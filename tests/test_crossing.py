@@ -17,22 +17,25 @@ from typing import Any, assert_never
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto.events import CloseReason, Direction
-from meshproto.rules.handshake import (
+from meshproto.rules.effects import (
     Ask,
     Effect,
-    Handshake,
+    End,
+    Establish,
+    Greet,
     Introduce,
-    Said,
+    Notify,
     Send,
-    State,
     TurnedAway,
 )
+from meshproto.rules.handshake import Handshake, State
 from meshproto.rules.pairs import Decision, Pairs
-from meshproto.rules.session import End, Establish, Notify
 from meshproto.wire.messages import (
     Chats,
+    Greeting,
     Hello,
     Incarnation,
+    Message,
     Ready,
     RefusalReason,
     Welcome,
@@ -50,6 +53,7 @@ IDENTITIES = {
 LIFE = {"A": Incarnation(1, "0" * 32), "B": Incarnation(1, "1" * 32)}
 SECOND_LIFE = Incarnation(2, "2" * 32)
 DATA = Chats(("data",))
+GREETING = Greeting("node", "node", mesh2=True)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Closed:
     """The end of what arrives on a link."""
 
 
-On = Said | Dialled | Closed
+On = Message | Dialled | Closed
 
 
 def other(side: Side) -> Side:
@@ -248,8 +252,13 @@ class World:
         self.open(link, link[0], Direction.OUTGOING)
 
     def open(self, link: Link, side: Side, direction: Direction) -> None:
+        """A connection is open at an end, and greeted.
+
+        A dialler's greeting is what its listener accepts; the answer comes right
+        before HELLO, and decides nothing.
+        """
         end = self.ends[link, side] = Handshake(direction)
-        self.carry_out(link, side, end.start())
+        self.carry_out(link, side, end.receive(GREETING))
 
     def cut_off(self, link: Link) -> None:
         """What is on its way is lost; each end hears of it some time."""
@@ -297,9 +306,12 @@ class World:
             match effect:
                 case Send(message):
                     self.put(link, other(side), message)
+                case Greet(mesh2):
+                    assert mesh2
                 case Introduce(ended):
                     self.put(link, other(side), self.hello(link, side, ended))
                 case Ask(message):
+                    assert isinstance(message, Hello | Welcome | Ready)
                     decision = self.ask(link, side, message)
                     for closing in decision.closing:
                         self.close(closing.link, side, closing.reason)
@@ -313,6 +325,7 @@ class World:
                 case Notify():
                     self.heard |= {(link, side)}
                 case TurnedAway(reason):
+                    assert isinstance(reason, RefusalReason)
                     self.tally.refusals[reason] += 1
                 case End(reason):
                     self.close(link, side, reason)

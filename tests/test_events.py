@@ -36,6 +36,7 @@ FOR_PEOPLE = {
     "PeersDiscovered",
     "ChatReceived",
     "ChatsReceived",
+    "DataReceived",
     "PeerReaped",
     "PeerThrottled",
     "ConnectionFailed",
@@ -173,6 +174,8 @@ class DeliveryTests(SynchronousTestCase):
     def test_it_cannot_be_changed(self) -> None:
         with self.assertRaises(AttributeError):
             Delivery(()).peers = (peer(),)  # type: ignore[misc]
+        with self.assertRaises(AttributeError):
+            Delivery(()).missed = ()  # type: ignore[misc]
         self.assertFalse(hasattr(Delivery(()), "__dict__"))
 
     def test_peers_are_looked_at_when_they_are_asked_for(self) -> None:
@@ -195,6 +198,13 @@ class DeliveryTests(SynchronousTestCase):
         self.assertEqual(delivery.peers, (peer(),))
         self.assertEqual(asked.asked, 1)
         self.assertEqual(repr(delivery), f"Delivery(peers={(peer(),)!r})")
+
+    def test_who_missed_it_is_not_counted(self) -> None:
+        delivery = Delivery((), ((peer(), "speaks only mesh/1"),))
+        self.assertFalse(delivery)
+        self.assertEqual(delivery.peers, ())
+        self.assertEqual(delivery.missed, ((peer(), "speaks only mesh/1"),))
+        self.assertIn("missed=((Peer(", repr(delivery))
 
     def test_somebody_is_true(self) -> None:
         delivery = Delivery((peer(), peer(host="192.0.2.3")))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -9,19 +11,22 @@ from meshproto.errors import LocalProtocolError
 from meshproto.events import CloseReason, Delivery
 from meshproto.mesh.fanout import FULL, PATIENCE, QUIET, Fanout
 from meshproto.rules.registry import Admitted, PeerEntry, Registry
+from meshproto.wire.interfaces import IWire
 from meshproto.wire.mesh1 import Mesh1
-from meshproto.wire.messages import Greeting
+from meshproto.wire.mesh2 import Mesh2
+from meshproto.wire.messages import Data, Greeting
 from tests.fakes import FakeLink
 
 WIRE = Mesh1()
+WIRE2 = Mesh2(max_payload=100)
 
 
 class WritingLink(FakeLink):
     """Remembers each write by itself, and whether it was to leave at once."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, wire: IWire = WIRE) -> None:
         super().__init__(remote_host=host)
-        self.wire = WIRE
+        self.wire = cast(Any, wire)
         self.writes: list[tuple[bytes, bool]] = []
 
     def send_lines(self, lines: bytes, *, at_once: bool = False) -> None:
@@ -229,3 +234,126 @@ class OrderTests(FanoutCase):
             self.assertEqual(link.lines, [*told, b"and you\n"])
         for link in more:
             self.assertEqual(link.lines, told)
+
+
+class Mesh2Case(FanoutCase):
+    def new_peer(self, number: int = 2) -> WritingLink:
+        """A peer that speaks mesh/2."""
+        return self.peer(number, WritingLink(f"192.0.2.{number}", WIRE2))
+
+    def payload(self, data: Data, *links: WritingLink) -> Delivery:
+        return self.fanout.payload(data, tuple(map(self.entry, links)))
+
+
+class RunTests(Mesh2Case):
+    """Chat on mesh/2 is in frames."""
+
+    def test_a_line_for_one_is_a_run(self) -> None:
+        link = self.new_peer()
+        self.fanout.send(self.entry(link), "hello")
+        self.assertEqual(link.writes, [(b"CHAT +6\nhello\n", True)])
+
+    def test_what_is_gathered_is_one_run(self) -> None:
+        old, new = self.peer(2), self.new_peer(3)
+        for text in ("a", "b", "PING"):
+            self.fanout.broadcast(text)
+        self.turns(2)
+        self.assertEqual(
+            new.writes, [(b"CHAT +2\na\n", True), (b"CHAT +7\nb\nPING\n", True)]
+        )
+        self.assertEqual(old.writes[1:], [(b"b\n\xe2\x81\xa0PING\n", True)])
+
+
+class PayloadTests(Mesh2Case):
+    """What is no line of chat."""
+
+    def test_it_leaves_at_once(self) -> None:
+        links = self.new_peer(2), self.new_peer(3)
+        delivery = self.payload(Data(b"\0", (("a", "1"),)), *links)
+        for link in links:
+            self.assertEqual(link.writes, [(b"DATA 0 6 5 +6\na: 1\n\0", True)])
+        self.assertIs(links[0].writes[0][0], links[1].writes[0][0])
+        self.assertEqual([p.id for p in delivery.peers], ["peer-2", "peer-3"])
+        self.assertEqual(delivery.missed, ())
+
+    def test_chat_before_it_comes_before_it(self) -> None:
+        """And what is said afterwards comes after it."""
+        old, new = self.peer(2), self.new_peer(3)
+        for text in "ab":
+            self.fanout.broadcast(text)
+        self.payload(Data(b"x"), old, new)
+        self.fanout.broadcast("c")
+        self.turns(2)
+        written = b"".join(lines for lines, _ in new.writes)
+        self.assertEqual(
+            written, b"CHAT +2\na\nCHAT +2\nb\nDATA 0 1 0 +1\nxCHAT +2\nc\n"
+        )
+        self.assertEqual(old.lines, [b"a\n", b"b\n", b"c\n"])
+
+    def test_for_one_peer(self) -> None:
+        link, other = self.new_peer(2), self.new_peer(3)
+        self.payload(Data(b"x"), link)
+        self.assertEqual(len(link.writes), 1)
+        self.assertEqual(other.writes, [])
+
+    def test_who_speaks_only_mesh1_misses_it(self) -> None:
+        old, new = self.peer(2), self.new_peer(3)
+        delivery = self.payload(Data(b"x"), old, new)
+        self.assertEqual([p.id for p in delivery.peers], ["peer-3"])
+        ((peer, why),) = delivery.missed
+        self.assertEqual((peer.id, why), ("peer-2", "speaks only mesh/1"))
+        self.assertEqual(old.writes, [])
+        delivery = self.payload(Data(b"x"), old)
+        self.assertFalse(delivery)
+        self.assertEqual([p.id for p, _ in delivery.missed], ["peer-2"])
+
+    def test_at_the_bound_and_one_byte_past_it(self) -> None:
+        """Of what is too large nothing is sent, nor of what was said before."""
+        old, new = self.peer(2), self.new_peer(3)
+        self.fanout.broadcast("first")
+        self.fanout.broadcast("gathered")
+        sent = len(new.writes)
+        for data in (Data(b"x" * 101), Data(b"x" * 96, (("a", "1"),))):
+            error = self.assertRaises(LocalProtocolError, self.payload, data, old, new)
+            self.assertIn("at most 100 bytes", str(error))
+            self.assertEqual(len(new.writes), sent)
+        self.payload(Data(b"x" * 100), old, new)
+        self.assertEqual(len(new.writes), sent + 2)
+
+    def test_nobody_there(self) -> None:
+        delivery = self.payload(Data(b"x"))
+        self.assertFalse(delivery)
+        self.assertEqual(delivery.missed, ())
+
+    def test_who_leaves_while_it_is_written_did_not_get_it(self) -> None:
+        registry = self.registry
+
+        class Leaving(WritingLink):
+            def send_lines(self, lines: bytes, *, at_once: bool = False) -> None:
+                super().send_lines(lines, at_once=at_once)
+                registry.remove(self)
+
+        leaving = Leaving("192.0.2.2", WIRE2)
+        self.peer(2, leaving)
+        delivery = self.payload(Data(b"x"), leaving, self.new_peer(3))
+        self.assertEqual([p.id for p in delivery.peers], ["peer-3"])
+        self.assertEqual(delivery.missed, ())
+
+    def test_who_speaks_while_it_is_written_comes_later(self) -> None:
+        """On every link, whichever is written to first."""
+        fanout = self.fanout
+
+        class Stuck(WritingLink):
+            def send_lines(self, lines: bytes, *, at_once: bool = False) -> None:
+                super().send_lines(lines, at_once=at_once)
+                if lines.startswith(b"DATA"):
+                    self.abort(CloseReason.SLOW_CONSUMER)
+                    fanout.broadcast("it is gone")
+
+        links = [self.new_peer(2), Stuck("192.0.2.3", WIRE2), self.new_peer(4)]
+        self.peer(3, links[1])
+        self.payload(Data(b"x"), *links)
+        self.turns(3)
+        for link in (links[0], links[2]):
+            written = b"".join(lines for lines, _ in link.writes)
+            self.assertEqual(written, b"DATA 0 1 0 +1\nxCHAT +11\nit is gone\n")

@@ -18,7 +18,7 @@ from meshproto.wire.messages import (
     Chat,
     Chats,
     Data,
-    Mesh2Message,
+    Message,
     PeerList,
     Ping,
     Pong,
@@ -40,6 +40,7 @@ from tests.test_mesh2 import (
     Mesh2TestCase,
     addresses,
     cut,
+    established,
     outcome,
     singly,
 )
@@ -138,7 +139,7 @@ class FramingTests(Mesh2TestCase):
         self.refuses(b"PING\nNEW " + b"x" * 1020, "at most 1024 bytes", 1)
 
     def test_a_header_without_end_is_cut_at_once(self) -> None:
-        reader = self.codec.reader()
+        reader = established(self.codec)
         self.assertEqual(reader.feed(b"x" * 1023), [])
         self.assertEqual(reader.held, 1023)
         self.assertRaises(RemoteProtocolError, reader.feed, b"x")
@@ -164,7 +165,7 @@ class FramingTests(Mesh2TestCase):
         self.assertEqual(outcome(*(bytes([each]) for each in stream)), wanted)
 
     def test_an_unfinished_frame_is_kept_as_it_is(self) -> None:
-        reader = self.codec.reader()
+        reader = established(self.codec)
         reader.feed(b"PING\nCHAT +64512\n" + b"x" * 64_000)
         self.assertEqual(reader.held, 64_012)
         self.assertFalse(reader.waiting)
@@ -182,7 +183,7 @@ class GrowthTests(Mesh2TestCase):
         )
 
     def test_their_payload_is_not_kept(self) -> None:
-        reader = self.codec.reader()
+        reader = established(self.codec)
         self.assertEqual(reader.feed(b"NEW +64512\n"), [])
         for _ in range(63):
             self.assertEqual(reader.feed(b"\n" * 1024), [])
@@ -224,7 +225,7 @@ class GrowthTests(Mesh2TestCase):
     @settings(max_examples=50)
     @slow
     def test_skipping_changes_nothing(
-        self, said: list[Mesh2Message], unknown: list[bytes], data: st.DataObject
+        self, said: list[Message], unknown: list[bytes], data: st.DataObject
     ) -> None:
         """Wherever they stand, between the pieces of a message as well."""
         stream = [self.codec.encode(message) for message in said]
@@ -280,7 +281,7 @@ class DataTests(Mesh2TestCase):
         )
 
     def test_giving_up(self) -> None:
-        reader = self.codec.reader()
+        reader = established(self.codec)
         self.assertEqual(reader.feed(b"DATA 8 9 0 +3\nabcABORT 7\n"), [])
         self.assertEqual(reader.held, 3)
         self.assertEqual(reader.feed(self.codec.abort(8)), [])
@@ -353,7 +354,7 @@ class DataTests(Mesh2TestCase):
             (Data(b"x" * 95, (("a", "1"),)), True),
             (Data(b"x" * 96, (("a", "1"),)), False),
         ):
-            reader = codec.reader()
+            reader = established(codec)
             frame = self.codec.encode(message)
             if fits:
                 self.assertEqual(codec.encode(message), frame)
@@ -364,14 +365,29 @@ class DataTests(Mesh2TestCase):
             self.assertRaises(LocalProtocolError, codec.pieces, message)
             self.assertRaises(RemoteProtocolError, reader.feed, frame)
 
-    def test_the_limit_of_a_reader_may_change(self) -> None:
-        """It counts for what begins after that."""
+    def test_no_message_before_the_link_is_established(self) -> None:
+        """An empty one takes no room."""
         reader = self.codec.reader()
-        reader.feed(b"DATA 1 4 0 +2\nab")
-        reader.max_payload = 0
-        self.assertEqual(reader.feed(b"PIECE 1 +2\ncd"), [Data(b"abcd")])
         self.assertEqual(reader.feed(b"DATA 1 0 0\n"), [Data(b"")])
         self.assertRaises(RemoteProtocolError, reader.feed, b"DATA 1 1 0 +1\na")
+
+    def test_a_message_right_behind_ready(self) -> None:
+        """In one piece with it: the link is established meanwhile."""
+        for ready in (b"READY\n", b"READY +2\nab"):
+            reader = self.codec.reader()
+            frames = ready + b"DATA 1 1 0 +1\naPING\n"
+            self.assertEqual(reader.feed(frames), [Ready()])
+            self.assertTrue(reader.waiting)
+            reader.established()
+            self.assertEqual(reader.feed(b""), [Data(b"a"), Ping()])
+            self.assertFalse(reader.waiting)
+            self.assertEqual(reader.held, 0)
+
+    def test_nothing_waits_behind_ready_where_nothing_came(self) -> None:
+        for ready in (b"READY\n", b"READY +2\na", b"READY +2\nab"):
+            reader = self.codec.reader()
+            self.assertEqual(reader.feed(ready), [Ready()])
+            self.assertFalse(reader.waiting)
 
     @given(st.binary(max_size=300), FIELDS, st.lists(st.integers(1, 400)), NUMBERS)
     def test_pieces_of_any_size(
@@ -396,14 +412,14 @@ class LawTests(Mesh2TestCase):
     """What holds for every message and for any bytes."""
 
     @given(MESSAGES)
-    def test_round_trip(self, message: Mesh2Message) -> None:
+    def test_round_trip(self, message: Message) -> None:
         self.assertEqual(
             singly(self.heard(self.codec.encode(message))), singly([message])
         )
 
     @given(st.lists(MESSAGES, max_size=8), st.lists(st.integers(0, 9999), max_size=8))
     def test_any_pieces_say_the_same(
-        self, said: list[Mesh2Message], points: list[int]
+        self, said: list[Message], points: list[int]
     ) -> None:
         stream = b"".join(map(self.codec.encode, said))
         self.assertEqual(outcome(*cut(stream, points)), singly(said))
@@ -420,9 +436,9 @@ class LawTests(Mesh2TestCase):
 
     @given(st.lists(MESSAGES, max_size=4), st.lists(st.integers(0, 9999), max_size=4))
     def test_every_message_is_told_as_soon_as_it_is_complete(
-        self, said: list[Mesh2Message], points: list[int]
+        self, said: list[Message], points: list[int]
     ) -> None:
-        reader = self.codec.reader()
+        reader = established(self.codec)
         for message in said:
             *beginning, last = self.codec.encode(message)
             self.assertEqual(reader.feed(bytes(beginning)), [])
@@ -434,7 +450,7 @@ class LawTests(Mesh2TestCase):
         self, limit: int, size: int, step: int
     ) -> None:
         """A frame that is not complete, and a message in pieces."""
-        reader = Mesh2(max_payload=limit).reader()
+        reader = established(Mesh2(max_payload=limit))
         part = (limit + 1) // 2
         stream = b"DATA 1 %d 0 +%d\n" % (limit, part) + b"x" * part
         if part < limit:
@@ -449,7 +465,7 @@ class BatchTests(Mesh2TestCase):
 
     def batches(self, stream: bytes) -> list[int]:
         """How many messages come in each turn."""
-        reader = self.codec.reader()
+        reader = established(self.codec)
         sizes = [len(singly(reader.feed(stream)))]
         while reader.waiting:
             sizes.append(len(singly(reader.feed(b""))))
@@ -481,7 +497,7 @@ class BatchTests(Mesh2TestCase):
         self.assertEqual(self.batches(frame * 7), [3, 3, 1])
 
     def test_more_may_come_meanwhile(self) -> None:
-        reader = self.codec.reader()
+        reader = established(self.codec)
         self.assertEqual(len(reader.feed(b"PING\n" * 600 + b"PO")), 512)
         self.assertTrue(reader.waiting)
         self.assertEqual(reader.held, 88 * 5 + 2)
@@ -490,7 +506,7 @@ class BatchTests(Mesh2TestCase):
         self.assertFalse(reader.waiting)
 
     def test_an_error_waits_for_its_turn(self) -> None:
-        reader = self.codec.reader()
+        reader = established(self.codec)
         self.assertEqual(reader.feed(b"PING\n?\n"), [Ping()])
         self.assertTrue(reader.waiting)
         self.assertRaises(RemoteProtocolError, reader.feed, b"")

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from meshproto.errors import LocalProtocolError, RemoteProtocolError
 from meshproto.wire import frames, mesh2, messages
 from meshproto.wire.address import PeerAddress
+from meshproto.wire.errors import NoForm
 from meshproto.wire.frames import MAX_CHUNK, MAX_FRAME, MAX_HEADER
 from meshproto.wire.mesh2 import BATCH, MAX_FIELDS, MAX_TEXT, Mesh2, Mesh2Reader
 from meshproto.wire.messages import (
@@ -24,13 +25,15 @@ from meshproto.wire.messages import (
     Chat,
     Chats,
     Data,
+    Greeting,
     Hello,
     Incarnation,
-    Mesh2Message,
+    Message,
     PeerList,
     Ping,
     Pong,
     Ready,
+    Refusal,
     RefusalReason,
     Refused,
     RequestPeers,
@@ -63,7 +66,7 @@ MESH2_HELLOS = st.builds(
     max_payload=NUMBERS,
     headers=FIELDS,
 )
-SINGLE: st.SearchStrategy[Mesh2Message] = st.one_of(
+SINGLE: st.SearchStrategy[Message] = st.one_of(
     MESH2_HELLOS,
     st.just(Welcome()),
     st.just(Ready()),
@@ -144,7 +147,7 @@ def addresses(*texts: str) -> tuple[PeerAddress, ...]:
     return tuple(PeerAddress.parse(text) for text in texts)
 
 
-def singly(heard: list[Mesh2Message]) -> list[Mesh2Message]:
+def singly(heard: list[Message]) -> list[Message]:
     """The messages, with every chat by itself."""
     return [
         single
@@ -155,7 +158,7 @@ def singly(heard: list[Mesh2Message]) -> list[Mesh2Message]:
     ]
 
 
-def all_of(reader: Mesh2Reader, data: bytes) -> list[Mesh2Message]:
+def all_of(reader: Mesh2Reader, data: bytes) -> list[Message]:
     """What a reader says to data, in as many turns as it takes."""
     heard = reader.feed(data)
     while reader.waiting:
@@ -163,9 +166,16 @@ def all_of(reader: Mesh2Reader, data: bytes) -> list[Mesh2Message]:
     return heard
 
 
+def established(codec: Mesh2) -> Mesh2Reader:
+    """What reads a link whose handshake is over."""
+    reader = codec.reader()
+    reader.established()
+    return reader
+
+
 def outcome(*pieces: bytes, reader: Mesh2Reader | None = None) -> list[object]:
     """What a link says, its chat singly, and its error at the end if it has one."""
-    reader = reader or Mesh2().reader()
+    reader = reader or established(Mesh2())
     heard: list[object] = []
     try:
         for piece in pieces:
@@ -191,22 +201,22 @@ class Mesh2TestCase(SynchronousTestCase):
 
     codec = Mesh2()
 
-    def heard(self, stream: bytes) -> list[Mesh2Message]:
+    def heard(self, stream: bytes) -> list[Message]:
         """What a whole stream says; nothing is left of it."""
-        reader = self.codec.reader()
+        reader = established(self.codec)
         heard = all_of(reader, stream)
         self.assertEqual(reader.held, 0)
         return heard
 
-    def read(self, stream: bytes) -> Mesh2Message:
+    def read(self, stream: bytes) -> Message:
         """What a stream says that says one thing."""
         (message,) = singly(self.heard(stream))
         return message
 
     def refuses(self, stream: bytes, reason: str, after: int = 0) -> str:
         """A stream ends its link, after so many messages; and for good."""
-        reader = self.codec.reader()
-        heard: list[Mesh2Message] = []
+        reader = established(self.codec)
+        heard: list[Message] = []
         with self.assertRaises(RemoteProtocolError) as raised:
             heard += reader.feed(stream)
             heard += reader.feed(b"")
@@ -265,7 +275,7 @@ class WordTests(Mesh2TestCase):
     """What is said by a header alone."""
 
     def test_forms(self) -> None:
-        forms: list[tuple[Mesh2Message, bytes]] = [
+        forms: list[tuple[Message, bytes]] = [
             (Ping(), b"PING\n"),
             (Ping("17.5"), b"PING 17.5\n"),
             (Pong(), b"PONG\n"),
@@ -293,6 +303,10 @@ class WordTests(Mesh2TestCase):
         for token in ("é", "a b", "a\n", " "):
             self.assertRaises(ValueError, Ping, token)
 
+    def test_a_greeting_has_no_form(self) -> None:
+        for message in (Greeting("bob", "Bob"), *Refusal):
+            self.assertRaises(NoForm, self.codec.encode, message)
+
     def test_a_refusal_has_a_reason(self) -> None:
         self.refuses(b"REFUSED\n", "REFUSED: no reason")
 
@@ -305,7 +319,7 @@ class HelloTests(Mesh2TestCase):
         self.assertEqual(header, b"HELLO +%d" % len(payload))
         return payload
 
-    def told(self, fields: bytes) -> Mesh2Message:
+    def told(self, fields: bytes) -> Message:
         return self.read(b"HELLO +%d\n" % len(fields) + fields)
 
     def test_the_least(self) -> None:
@@ -464,7 +478,7 @@ class HelloTests(Mesh2TestCase):
 class PeersTests(Mesh2TestCase):
     """Lists of addresses."""
 
-    def told(self, entries: bytes) -> Mesh2Message:
+    def told(self, entries: bytes) -> Message:
         return self.read(b"PEERS +%d\n" % len(entries) + entries)
 
     def test_in_their_order(self) -> None:

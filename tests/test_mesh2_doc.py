@@ -18,7 +18,7 @@ from meshproto.wire.messages import (
     Greeting,
     Hello,
     Incarnation,
-    Mesh2Message,
+    Message,
     PeerList,
     Ping,
     Pong,
@@ -27,7 +27,7 @@ from meshproto.wire.messages import (
     RequestPeers,
     Welcome,
 )
-from tests.test_mesh2 import VERBS, all_of
+from tests.test_mesh2 import VERBS, all_of, established
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "mesh2.md"
 TRANSCRIPT = re.compile(
@@ -41,7 +41,7 @@ def addresses(*texts: str) -> tuple[PeerAddress, ...]:
 
 
 #: What the dialler says after its greeting, and the listener after its own.
-SAID: dict[str, list[Mesh2Message]] = {
+SAID: dict[str, list[Message]] = {
     ">": [
         Hello(
             identity="a1b2c3d4e5f60718293a4b5c6d7e8f90",
@@ -105,7 +105,7 @@ class TranscriptTests(SynchronousTestCase):
 
     def test_what_is_heard(self) -> None:
         for arrow, said in SAID.items():
-            reader = Mesh2().reader()
+            reader = established(Mesh2())
             stream = b"".join(self.lines(arrow)[1:])
             self.assertEqual(all_of(reader, stream), said)
             self.assertEqual(reader.held, 0)

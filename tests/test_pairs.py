@@ -333,6 +333,22 @@ class SeatTests(PairsTestCase):
         )
         self.assertEqual(len(node.pairs), 1)
 
+    def test_who_has_one(self) -> None:
+        """From being welcomed on; to dial a peer is not enough."""
+        node = Node()
+        key = key_of(hello(LESSER), proven=True)
+        self.assertFalse(node.pairs.has_seat(key))
+        node.mine("m", LESSER)
+        self.assertFalse(node.pairs.has_seat(key))
+        node.welcome("m")
+        self.assertTrue(node.pairs.has_seat(key))
+        node.pairs.ended("m")
+        self.assertFalse(node.pairs.has_seat(key))
+        node.theirs("t", LESSER)
+        self.assertTrue(node.pairs.has_seat(key))
+        node.pairs.ended("t")
+        self.assertFalse(node.pairs.has_seat(key))
+
     def test_who_comes_back_keeps_its_seat(self) -> None:
         node = Node(seats=1)
         node.links_with("t")

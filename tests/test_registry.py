@@ -160,6 +160,29 @@ class AdmissionTests(RegistryTestCase):
             self.assertIsNone(self.registry.of_link(link))
         self.assertEqual(len(self.registry), 2)
 
+    def test_seats_that_are_reserved_are_taken(self) -> None:
+        self.registry.reserved = 1
+        link = incoming("192.0.2.2")
+        self.seat(link)
+        self.assertEqual(self.admit(incoming("192.0.2.3")), Full())
+        # A peer that is there already needs no other one.
+        self.assertIsInstance(self.admit(outgoing("192.0.2.2")), Crossed)
+        self.registry.reserved = 0
+        self.seat(incoming("192.0.2.3"))
+
+    def test_a_seat_that_others_have_judged(self) -> None:
+        link, key = incoming(), peer_key("elsewhere", "id")
+        entry = self.registry.seat(key, "bob", "Bob", link, 7.0)
+        self.assertEqual(self.registry.entries(), (entry,))
+        self.assertIs(self.registry.of_link(link), entry)
+        self.assertIs(self.registry.of_key(key), entry)
+        self.assertEqual(self.registry.of_id("bob"), (entry,))
+        self.assertIs(self.registry.find(entry.snapshot()), entry)
+        self.assertEqual((entry.connected_at, entry.spoke_at), (7.0, 7.0))
+        self.assertEqual(self.registry.wires(), (link.wire,))
+        self.assertEqual(self.registry.remove(link), Left(entry))
+        self.assertEqual((self.registry.entries(), self.registry.wires()), ((), ()))
+
     def test_a_freed_seat_is_free(self) -> None:
         first = incoming("192.0.2.2")
         self.seat(first)

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from meshproto.errors import LocalProtocolError, RemoteProtocolError
 from meshproto.wire import greeting, mesh1, messages
 from meshproto.wire.address import PeerAddress
-from meshproto.wire.errors import LineTooLong
+from meshproto.wire.errors import LineTooLong, NoForm
 from meshproto.wire.greeting import decode_answer, decode_greeting
 from meshproto.wire.interfaces import IReader, IWire
 from meshproto.wire.mesh1 import MAX_LINES, PIECE, Mesh1, Mesh1Reader, next_lines
@@ -20,13 +20,20 @@ from meshproto.wire.messages import (
     MAX_RUN,
     Chat,
     Chats,
+    Data,
     Greeting,
+    Hello,
+    Incarnation,
     Message,
     PeerList,
     Ping,
     Pong,
+    Ready,
     Refusal,
+    RefusalReason,
+    Refused,
     RequestPeers,
+    Welcome,
     check_id,
     check_name,
 )
@@ -649,6 +656,23 @@ class LinesTests(WireTestCase):
         together = self.codec.decode(b"\n".join(lines)) if lines else []
         one_by_one = [m for line in lines for m in self.codec.decode(line)]
         self.assertEqual(singly(together), singly(one_by_one))
+
+    def test_what_only_mesh2_can_say(self) -> None:
+        for message in (
+            Hello(
+                identity="a" * 32,
+                incarnation=Incarnation(1, "0" * 32),
+                link=1,
+                id="bob",
+                name="Bob",
+            ),
+            Welcome(),
+            Refused(RefusalReason.FULL),
+            Ready(),
+            Data(b"x"),
+        ):
+            error = self.assertRaises(NoForm, self.codec.encode, message)
+            self.assertIn(type(message).__name__, str(error))
 
     def test_runs_are_sent_line_by_line(self) -> None:
         self.assertEqual(

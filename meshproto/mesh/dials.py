@@ -70,9 +70,9 @@ class Dials:
         self._connect = connect
         self._locate = locate
         self._unsettled: set[IPeerLink] = set()
-        self._crossed: dict[PeerKey, list[Target]] = {}
+        # What gave way to a dial of each peer, and until when it waits for that.
+        self._crossed: dict[PeerKey, dict[Target, IDelayedCall]] = {}
         self._timeout = config.connection_timeout
-        self._patience: IDelayedCall | None = None
         self._dialer = Dialer(
             book,
             clock,
@@ -94,10 +94,10 @@ class Dials:
     def stop(self) -> None:
         """Give up every dial."""
         self._dialer.stop()
-        self._crossed.clear()
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        crossed, self._crossed = self._crossed, {}
+        for waiting in crossed.values():
+            for patience in waiting.values():
+                patience.cancel()
 
     def pump(self) -> None:
         """There may be something new to dial."""
@@ -129,15 +129,14 @@ class Dials:
         """The link gave way to a dial of that peer, which is still under way."""
         if link.target is not None and link in self._unsettled:
             self._unsettled.discard(link)
-            self._crossed.setdefault(key, []).append(link.target)
-            if self._patience is None:
-                self._patience = self._clock.callLater(
-                    self._timeout, self._lose_patience
-                )
+            self._crossed.setdefault(key, {})[link.target] = self._clock.callLater(
+                self._timeout, self._lose_patience, key, link.target
+            )
 
     def met(self, entry: PeerEntry) -> None:
         """A peer is linked: dials that gave way to its own have led to it."""
-        for target in self._crossed.pop(entry.key, ()):
+        for target, patience in self._crossed.pop(entry.key, {}).items():
+            patience.cancel()
             self._dialer.settle(target, Linked(entry.snapshot(), entry.key))
 
     def refused(self, link: IPeerLink, error: ConnectError) -> None:
@@ -192,13 +191,13 @@ class Dials:
             self._unsettled.discard(link)
             self._dialer.settle(link.target, outcome)
 
-    def _lose_patience(self) -> None:
-        self._patience = None
-        crossed, self._crossed = self._crossed, {}
-        for targets in crossed.values():
-            for target in targets:
-                error = HandshakeFailed(target, "it dialled this node, and gave up")
-                self._dialer.settle(target, Failed(error))
+    def _lose_patience(self, key: PeerKey, target: Target) -> None:
+        waiting = self._crossed[key]
+        del waiting[target]
+        if not waiting:
+            del self._crossed[key]
+        error = HandshakeFailed(target, "it dialled this node, and gave up")
+        self._dialer.settle(target, Failed(error))
 
     def _connect_to_others(self, target: Target) -> Deferred[IPeerLink]:
         if self._book.is_own(target):

@@ -97,8 +97,8 @@ class Fanout:
                 missed[entry] = "speaks only mesh/1"
         self.flush()
         reached = tuple(entry for entry in entries if entry not in missed)
-        for entry in reached:
-            entry.link.send_lines(encoded[entry.link.wire], at_once=True)
+        self._unwritten = {entry: encoded[entry.link.wire] for entry in reached}
+        self.flush()
         alive = tuple(e for e in reached if self._registry.of_key(e.key) is e)
         return Delivery(
             Audience(alive), tuple((e.snapshot(), why) for e, why in missed.items())

@@ -34,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from meshproto.wire.errors import LocalProtocolError, RemoteProtocolError
+from meshproto.wire.errors import LocalProtocolError, NoForm, RemoteProtocolError
 from meshproto.wire.frames import (
     MAX_CHUNK,
     MAX_HEADER,
@@ -140,7 +140,7 @@ class Mesh2:
             case Ready():
                 return b"READY\n"
             case Greeting() | Refusal():
-                raise LocalProtocolError("a greeting comes before mesh/2")
+                raise NoForm("a greeting comes before mesh/2")
 
     def encode_chat(self, text: str) -> bytes:
         """The line of a chat message, for `block_of`; raises what `encode` raises."""
