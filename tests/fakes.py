@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from bisect import insort
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, TypeVar
@@ -180,13 +180,21 @@ class FakeMesh:
         self.calls.append(f"connect {target}")
         return self.dialling
 
-    def broadcast(self, text: str) -> Delivery:
+    def broadcast(
+        self, message: str | bytes, headers: Mapping[str, str] | None = None
+    ) -> Delivery:
         if self.refusal is not None:
             raise self.refusal
-        self.said.append(text)
+        assert isinstance(message, str), "a prompt says lines of text"
+        self.said.append(message)
         return Delivery(tuple(self.connected))
 
-    def send(self, peer: Peer | str, text: str) -> Delivery:
+    def send(
+        self,
+        peer: Peer | str,
+        message: str | bytes,
+        headers: Mapping[str, str] | None = None,
+    ) -> Delivery:
         raise NotImplementedError
 
     def drain(self) -> Deferred[None]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from meshproto.config import NodeConfig
 from meshproto.errors import LocalProtocolError
 from meshproto.events import ChatReceived, DataReceived, Event
 from meshproto.mesh.data import Payloads
+from meshproto.mesh.throttle import Throttle
 from meshproto.rules.registry import PeerEntry
 from meshproto.wire.mesh2 import Mesh2
 from meshproto.wire.messages import (
@@ -80,7 +83,8 @@ class PayloadsTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.events: list[Event] = []
-        self.payloads = Payloads(self.events.append)
+        throttle = Throttle(NodeConfig(), Clock(), self.events.append)
+        self.payloads = Payloads(self.events.append, throttle)
         self.link = FakeLink()
         self.entry: PeerEntry = entry_of(self.link, Greeting("bob", "Bob"))
         (self.handle,) = self.payloads.handlers().values()

@@ -119,8 +119,9 @@ def texts_of(payload: bytes) -> list[str]:
     try:
         text = payload.decode()
     except UnicodeDecodeError:
-        raise RemoteProtocolError("CHAT: not UTF-8") from None
-    texts = text.split("\n", MAX_RUN + 1)
+        fault = "not UTF-8" if payload.endswith(b"\n") else _fault(payload, [], "")
+        raise RemoteProtocolError(f"CHAT: {fault}") from None
+    texts = text.split("\n", MAX_RUN)
     # Every message ends with a line feed, so nothing is behind the last one.
     rest = texts.pop()
     if rest or not texts or "\r" in text or not all(texts):
@@ -130,9 +131,9 @@ def texts_of(payload: bytes) -> list[str]:
 
 def _fault(payload: bytes, texts: list[str], rest: str) -> str:
     """What is wrong with a run."""
-    if payload and not payload.endswith(b"\n"):
+    if not payload.endswith(b"\n"):
         return "the last text has no end"
-    if rest and len(texts) > MAX_RUN:
+    if rest and len(texts) == MAX_RUN:
         return f"more than {MAX_RUN} texts"
     return "a CR" if b"\r" in payload else "an empty text"
 
