@@ -405,10 +405,10 @@ def search(scene: Scene) -> Found:
     """Visit every state of a scene; the world checks itself in each."""
     start = World(scene)
     seen = {start.key()}
-    todo = [start]
+    ahead = [start]
     ends: Counter[Link | None] = Counter()
-    while todo:
-        world = todo.pop()
+    while ahead:
+        world = ahead.pop()
         world.check()
         is_rest = True
         for after in world.moves():
@@ -416,7 +416,7 @@ def search(scene: Scene) -> Found:
             key = after.key()
             if key not in seen:
                 seen.add(key)
-                todo.append(after)
+                ahead.append(after)
         if is_rest:
             ends[next(iter(world.check_rest()), None)] += 1
     return Found(len(seen), ends, start.tally)
