@@ -3,12 +3,11 @@
 Run from the checkout; only what is done to a terminal needs more than meshproto,
 namely ``pyte``::
 
-    python -m bench.hostile [WORD ...]
+    python -m bench.hostile [GROUP ...]
 
-Plays every case, or those whose name has one of the words, and prints a table
-in Markdown.  Each case has a daemon of its own, started by ``twistd``, and an
-honest peer, which every 0.1 s sends a PING, and a message that the daemon's
-application says back.
+Plays every case, or those of some groups, and prints a table in Markdown.  Each
+case has a daemon of its own, started by ``twistd``, and an honest peer, which
+every 0.1 s sends a PING, and a message that the daemon's application says back.
 
 * Memory is what the peak of the daemon's resident memory grew by.
 * The cut is counted from the first offending byte, for the slowest to be cut.
@@ -196,6 +195,9 @@ def marked(text: str, as_it_should_be: bool) -> str:
 
 def main() -> None:
     names = sys.argv[1:] or list(GROUPS)
+    for name in names:
+        if name not in GROUPS:
+            sys.exit(f"bench.hostile: no group {name!r}: {', '.join(GROUPS)}")
     print("| case | memory grown | time to cut | CPU | PONG | chat | what else |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
     for name in names:

@@ -418,10 +418,10 @@ def search(scene: Scene) -> Found:
     """Visit every state of a scene; the world checks itself in each."""
     start = World(scene)
     seen = {start.key()}
-    todo = [start]
+    ahead = [start]
     ends: Counter[Link | None] = Counter()
-    while todo:
-        world = todo.pop()
+    while ahead:
+        world = ahead.pop()
         world.check()
         is_rest = True
         for after in world.moves():
@@ -429,7 +429,7 @@ def search(scene: Scene) -> Found:
             key = after.key()
             if key not in seen:
                 seen.add(key)
-                todo.append(after)
+                ahead.append(after)
         if is_rest:
             ends[next(iter(world.check_rest()), None)] += 1
     return Found(len(seen), ends, start.tally)

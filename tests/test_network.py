@@ -201,7 +201,7 @@ class EndpointTests(SynchronousTestCase):
                 self.network.endpoint(EndpointTarget(text))
 
     def test_a_missing_file_is_an_endpoint_that_cannot_be_used(self) -> None:
-        text = "ssl:192.0.2.2:8002:privateKey=/does/not/exist"
+        text = "ssl:192.0.2.2:8002:privateKey=/no/key:certKey=/no/certificate"
         with self.assertRaises(AddressError):
             self.network.endpoint(EndpointTarget(text))
 

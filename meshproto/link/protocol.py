@@ -164,8 +164,7 @@ class MeshProtocol(LineReceiver):
             return
         self._inbox.feed(data)
         if not self._flow.telling:
-            self.last_heard = now = self._clock.seconds()
-            self.turn_ends = now + self._host.turns.seconds
+            self._begin_turn()
             self._tell()
 
     def readConnectionLost(self) -> None:

@@ -83,10 +83,7 @@ _WORDS: Final[dict[str, Message]] = {
 
 
 class Mesh1:
-    """The codec of ``mesh/1``: one line in or out, no state.
-
-    Lines go in and come out without their line end.
-    """
+    """The codec of ``mesh/1``: lines in and out, with their line ends, and no state."""
 
     def __init__(
         self, *, max_line: int = MAX_LINE, max_addresses: int = MAX_ADDRESSES
@@ -97,7 +94,8 @@ class Mesh1:
     def read(self, data: bytes, limit: int) -> tuple[list[Message], int]:
         """What the lines at the beginning say, and how many bytes they are.
 
-        As many lines as are complete and have at most ``limit`` bytes without
+        Chat that is not interrupted makes one `Chats`; empty lines say nothing.  As
+        many lines as are complete and have at most ``limit`` bytes without
         their line end (LF or CRLF), but no more than `MAX_LINES`, nor than
         `PIECE` bytes.  None, and 0 bytes, when the first line is not complete or
         too long.
@@ -119,15 +117,6 @@ class Mesh1:
             texts.pop()
             end -= len(data[:end].split(DELIMITER, MAX_LINES)[-1])
         return self._messages(joined, texts), end
-
-    def decode(self, lines: bytes) -> list[Message]:
-        """What lines after the handshake say.  Never raises.
-
-        ``lines`` are one or more, with a line feed between them.  Chat that is
-        not interrupted makes one `Chats`; empty lines say nothing.
-        """
-        joined = lines.decode("utf-8", "replace")
-        return self._messages(joined, joined.split("\n"))
 
     def _messages(self, joined: str, texts: list[str]) -> list[Message]:
         # A line feed is no part of a longer UTF-8 sequence, so each text is what
