@@ -20,8 +20,9 @@ class BenchCase(SynchronousTestCase):
     """Every test ends with a stop that leaves nothing behind."""
 
     def bench(self, **settings: object) -> Bench:
-        """A node that listens on 192.0.2.1:8001 as alice."""
+        """A node that listens on 192.0.2.1:8001 as alice, and speaks ``mesh/1``."""
         settings.setdefault("name", "alice")
+        settings.setdefault("protocols", ("mesh/1",))
         bench = Bench(NodeConfig(**settings))  # type: ignore[arg-type]
         return self.started(bench)
 

@@ -797,7 +797,7 @@ class Bench:
         self.dice = Dice()
         self.events: list[Event] = []
         self.node = MeshNode(
-            config or NodeConfig(name="alice"),
+            config or NodeConfig(name="alice", protocols=("mesh/1",)),
             reactor=self.clock,
             network=self.network,
             rng=self.dice,
