@@ -7,9 +7,8 @@ limits are explained one by one in ``docs/limits.md``.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from meshproto.errors import AddressError, ConfigError
 from meshproto.wire.address import (
@@ -21,7 +20,14 @@ from meshproto.wire.address import (
 )
 from meshproto.wire.greeting import MAX_GREETING, MAX_HANDSHAKE_LINE
 from meshproto.wire.mesh1 import MAX_LINE
-from meshproto.wire.messages import MAX_ADDRESSES, check_id, check_name
+from meshproto.wire.messages import (
+    MAX_ADDRESSES,
+    MAX_PAYLOAD,
+    NO_HEADERS,
+    Headers,
+    check_id,
+    check_name,
+)
 
 KiB = 1024
 MiB = 1024 * KiB
@@ -29,35 +35,6 @@ MiB = 1024 * KiB
 DEFAULT_PORT = 8001
 #: What a node can speak, the best first.
 PROTOCOLS = ("mesh/2", "mesh/1")
-#: Headers of a node, the characters of a key, and the bytes of all of them.
-MAX_HEADERS = 32
-MAX_HEADER_KEY = 64
-MAX_HEADER_BYTES = 2 * KiB
-_HEADER_KEY = re.compile(rf"[!-9;-~]{{1,{MAX_HEADER_KEY}}}\Z")
-
-
-class _Headers(Mapping[str, str]):
-    """A copy of a mapping that cannot be changed, and so can be hashed."""
-
-    __slots__ = ("_pairs",)
-
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        self._pairs = tuple(headers.items())
-
-    def __getitem__(self, key: str) -> str:
-        return dict(self._pairs)[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return (key for key, _ in self._pairs)
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self._pairs))
-
-    def __repr__(self) -> str:
-        return repr(dict(self._pairs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +73,9 @@ class NodeConfig:
     #: Name of the mesh that the node belongs to, spelled like a name, or empty.  On
     #: ``mesh/2`` nodes of another mesh are refused.
     mesh: str = ""
-    #: What the node tells its peers of itself, for the application (``mesh/2``).  The
-    #: mapping is copied, and the copy cannot be changed.
-    headers: Mapping[str, str] = field(default_factory=dict)
+    #: What the application tells its peers of this node: they have it as
+    #: `Peer.headers` (``mesh/2``).  A copy is kept.
+    headers: Mapping[str, str] = NO_HEADERS
 
     #: Seats for peers.
     max_peers: int = 20
@@ -118,6 +95,8 @@ class NodeConfig:
     #: Longest line, and longest handshake line, without the line end.
     max_line: int = MAX_LINE
     max_handshake_line: int = MAX_HANDSHAKE_LINE
+    #: Largest payload that is sent or taken, its headers included (``mesh/2``).
+    max_payload: int = MAX_PAYLOAD
     #: Incoming links that have not finished the handshake: in all, and from
     #: one remote address (loopback exempt).
     max_pending: int = 64
@@ -175,6 +154,7 @@ class NodeConfig:
         self._check_range("max_line", MAX_GREETING, None)
         self._check_range("max_handshake_line", MAX_GREETING, self.max_line)
         self._check_range("send_queue_hard", self.send_queue_soft, None)
+        self._check_range("max_payload", 1, None)
         for setting in (
             "discovery_interval",
             "maintenance_interval",
@@ -200,7 +180,6 @@ class NodeConfig:
         self._check_protocols()
         self._check_mesh()
         self._check_headers()
-        object.__setattr__(self, "headers", _Headers(self.headers))
 
     def bootstrap_targets(self) -> tuple[Target, ...]:
         """The bootstrap addresses, read; each once, in the order given."""
@@ -258,26 +237,10 @@ class NodeConfig:
         headers = self.headers
         if not isinstance(headers, Mapping):
             raise ConfigError("headers", f"{headers!r} is not a mapping of texts")
-        for key, value in headers.items():
-            if not isinstance(key, str) or not _HEADER_KEY.match(key):
-                raise ConfigError(
-                    "headers",
-                    f"{key!r}: a key is 1 to {MAX_HEADER_KEY} printable ASCII "
-                    "characters without space and colon",
-                )
-            if not isinstance(value, str) or not value.isprintable():
-                raise ConfigError(
-                    "headers", f"{key}: the value {value!r} is not printable text"
-                )
-        if len(headers) > MAX_HEADERS:
-            raise ConfigError(
-                "headers", f"{len(headers)} headers are more than {MAX_HEADERS}"
-            )
-        size = sum(len((key + value).encode()) for key, value in headers.items())
-        if size > MAX_HEADER_BYTES:
-            raise ConfigError(
-                "headers", f"{size} bytes in all are more than {MAX_HEADER_BYTES}"
-            )
+        try:
+            object.__setattr__(self, "headers", Headers(headers))
+        except (TypeError, ValueError) as error:
+            raise ConfigError("headers", str(error)) from None
 
     def _check_texts(self) -> None:
         for setting, check in (("id", check_id), ("name", check_name)):

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 from meshproto.wire.address import PeerAddress, Target
+from meshproto.wire.messages import NO_HEADERS
 
 
 class Direction(Enum):
@@ -61,6 +62,11 @@ class Peer:
     of the node's clock.  ``key`` tells one peer from another: it is equal in all
     snapshots of one peer, hashable, and otherwise opaque.  Nobody is found by a peer
     without a key.
+
+    ``protocol`` is what the link speaks, ``mesh/1`` or ``mesh/2``.  With the latter,
+    ``headers`` are the `NodeConfig.headers` of the peer, and ``round_trip`` is how
+    many seconds the last ``PING`` and its answer took, None until one has been
+    answered.
     """
 
     id: str
@@ -71,6 +77,9 @@ class Peer:
     connected_at: float
     last_heard: float
     key: Hashable = field(default=None, repr=False)
+    protocol: str = "mesh/1"
+    headers: Mapping[str, str] = NO_HEADERS
+    round_trip: float | None = None
 
     @property
     def where(self) -> str:

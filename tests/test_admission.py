@@ -152,7 +152,12 @@ class DuplicateTests(BenchCase):
         [refused] = bench.of(PeerRefused)
         self.assertEqual(
             (refused.id, refused.name, refused.host, refused.reason),
-            ("peer-8002", "bob again", "192.0.2.2", "DUPLICATE"),
+            (
+                "peer-8002",
+                "bob again",
+                "192.0.2.2",
+                "it has a link to this node already",
+            ),
         )
         self.assertEqual(len(bench.of(PeerConnected)), 1)
 
@@ -265,7 +270,7 @@ class DuplicateTests(BenchCase):
         connecting = bench.node.connect(BOB)
         bench.dialled(BOB).succeed().say("DUPLICATE")
         error = self.failureResultOf(connecting, HandshakeRejected).value
-        self.assertIn("DUPLICATE", error.reason)
+        self.assertIn("it still has a link to this node", error.reason)
 
     def test_duplicate_again_and_again_tells_of_the_id(self) -> None:
         """The far end has probed a stale link by then, and it was none."""
@@ -277,9 +282,9 @@ class DuplicateTests(BenchCase):
             failed = bench.of(BootstrapFailed)[-1]
             reasons.append(failed.reason)
             bench.clock.advance(failed.retry_in)
-        stale = "refused, it still has a link to this node (DUPLICATE)"
+        stale = "refused, it still has a link to this node"
         taken = (
-            "refused (DUPLICATE), another node seems to use the ID peer-8001: "
+            "refused, another node seems to use the ID peer-8001: "
             "give this one another ID"
         )
         self.assertEqual(reasons, [stale] * 4 + [taken] * 2)
@@ -320,7 +325,9 @@ class SeatTests(BenchCase):
         self.assertEqual(late.heard(), b"MAX_PEERS\n")
         self.assertPart(bench, late)
         self.assertEqual(len(bench.node.peers()), 20)
-        self.assertEqual(bench.of(PeerRefused)[-1].reason, "MAX_PEERS")
+        self.assertEqual(
+            bench.of(PeerRefused)[-1].reason, "no seat is left for another peer"
+        )
         wires[0].hang_up()
         again = bench.caller("192.0.2.3")
         again.say("peer-8003:carol")

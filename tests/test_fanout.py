@@ -39,7 +39,7 @@ class FanoutCase(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(1000)
         self.registry = Registry("peer-8001", 20)
-        self.fanout = Fanout(self.registry, self.clock, Mesh1())
+        self.fanout = Fanout(self.registry, self.clock, chat=Mesh1(), payloads=WIRE2)
 
     def tearDown(self) -> None:
         self.turns(3)
@@ -239,7 +239,11 @@ class OrderTests(FanoutCase):
 class Mesh2Case(FanoutCase):
     def new_peer(self, number: int = 2) -> WritingLink:
         """A peer that speaks mesh/2."""
-        return self.peer(number, WritingLink(f"192.0.2.{number}", WIRE2))
+        return self.seated(number, WritingLink(f"192.0.2.{number}", WIRE2))
+
+    def seated(self, number: int, link: WritingLink) -> WritingLink:
+        self.entry(self.peer(number, link)).max_payload = 100
+        return link
 
     def payload(self, data: Data, *links: WritingLink) -> Delivery:
         return self.fanout.payload(data, tuple(map(self.entry, links)))
@@ -334,7 +338,7 @@ class PayloadTests(Mesh2Case):
                 registry.remove(self)
 
         leaving = Leaving("192.0.2.2", WIRE2)
-        self.peer(2, leaving)
+        self.seated(2, leaving)
         delivery = self.payload(Data(b"x"), leaving, self.new_peer(3))
         self.assertEqual([p.id for p in delivery.peers], ["peer-3"])
         self.assertEqual(delivery.missed, ())
@@ -351,7 +355,7 @@ class PayloadTests(Mesh2Case):
                     fanout.broadcast("it is gone")
 
         links = [self.new_peer(2), Stuck("192.0.2.3", WIRE2), self.new_peer(4)]
-        self.peer(3, links[1])
+        self.seated(3, links[1])
         self.payload(Data(b"x"), *links)
         self.turns(3)
         for link in (links[0], links[2]):

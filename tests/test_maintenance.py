@@ -58,9 +58,9 @@ class PingTests(MaintenanceCase):
         self.clock.advance(14.999)
         self.assertEqual((one.sent, two.sent), ([], []))
         self.clock.advance(0.001)
-        self.assertEqual((one.sent, two.sent), ([Ping()], [Ping()]))
+        self.assertEqual((one.sent, two.sent), ([Ping("1")], [Ping("1")]))
         self.clock.advance(15)
-        self.assertEqual(len(one.sent), 2)
+        self.assertEqual(one.sent, [Ping("1"), Ping("2")])
         self.assertEqual(one.urgent, one.sent)
 
     def test_each_is_told(self) -> None:
@@ -160,7 +160,7 @@ class ReapTests(MaintenanceCase):
         one = self.peer("one")
         self.clock.advance(3600)
         self.assertEqual(self.reaped(), [])
-        self.assertEqual(one.sent, [Ping()])
+        self.assertEqual(one.sent, [Ping("1")])
         self.clock.pump([15] * 4)
         self.assertEqual(self.reaped(), [])
         self.clock.advance(15)

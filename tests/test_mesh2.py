@@ -402,7 +402,7 @@ class HelloTests(Mesh2TestCase):
             (b"header.: x", "the key of a header"),
             (b"header.a:b: x", "no field"),
             (b"header." + b"x" * 65 + b": x", "the key of a header"),
-            (b"header.x: " + b"y" * 4096, "at most 4096 bytes"),
+            (b"header.x: " + b"y" * 4096, "headers of 4097 bytes are more than 4096"),
         ):
             key = line.partition(b":")[0]
             lines = HELLO_FIELDS.splitlines(keepends=True)

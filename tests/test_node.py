@@ -225,7 +225,7 @@ class BootstrapTests(NodeCase):
             return event.reason
 
         bench.dialled(BOB).succeed().say("MAX_PEERS")
-        self.assertIn("MAX_PEERS", reason())
+        self.assertIn("it has no seat left", reason())
         bench.dialled(BOB).succeed().say("HTTP/1.1 400 Bad Request")
         self.assertEqual(
             reason(), 'not a mesh node, it said "HTTP/1.1 400 Bad Request"'
@@ -445,7 +445,7 @@ class ConnectTests(NodeCase):
         bench = self.bench()
         result = bench.node.connect(BOB)
         bench.dialled(BOB).succeed().say("MAX_PEERS")
-        self.assertIn("MAX_PEERS", self.failure(bench, result, HandshakeRejected))
+        self.assertIn("no seat left", self.failure(bench, result, HandshakeRejected))
 
     def test_duplicate_of_a_peer_that_we_know(self) -> None:
         bench = self.bench()
@@ -458,7 +458,9 @@ class ConnectTests(NodeCase):
         bench = self.bench()
         result = bench.node.connect(BOB)
         bench.dialled(BOB).succeed().say("DUPLICATE")
-        self.assertIn("DUPLICATE", self.failure(bench, result, HandshakeRejected))
+        self.assertIn(
+            "still has a link", self.failure(bench, result, HandshakeRejected)
+        )
 
     def test_ourselves(self) -> None:
         bench = self.bench()
@@ -581,13 +583,23 @@ class SayTests(NodeCase):
     def test_what_has_no_form_is_refused_and_nothing_is_sent(self) -> None:
         bench = self.bench()
         wire = bench.guest("bob:bob")
-        for text in ("", "two\nlines", "cr\r", "x" * 16385, "\ud800"):
+        for text in ("", "x" * 16385, "\ud800", "\ud800\n"):
             with self.assertRaises(LocalProtocolError):
                 bench.node.broadcast(text)
             with self.assertRaises(LocalProtocolError):
                 bench.node.send("bob", text)
         self.assertEqual(wire.heard(), b"")
         self.assertFalse(bench.of(PeerDisconnected))
+
+    def test_what_a_peer_cannot_be_given_is_told(self) -> None:
+        bench = self.bench()
+        wire = bench.guest("bob:bob")
+        for text in ("two\nlines", "cr\r"):
+            for delivery in (bench.node.broadcast(text), bench.node.send("bob", text)):
+                self.assertFalse(delivery)
+                [(peer, why)] = delivery.missed
+                self.assertEqual((peer.id, why), ("bob", "speaks only mesh/1"))
+        self.assertEqual(wire.heard(), b"")
 
     def test_it_is_refused_when_there_is_nobody_as_well(self) -> None:
         with self.assertRaises(LocalProtocolError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -66,9 +68,9 @@ class PayloadOfTests(SynchronousTestCase):
             ("a\n\ud800", None, "no lone surrogates"),
             ("\ud800", {"a": "1"}, "no lone surrogates"),
             ("x", {"a b": "1"}, "headers: the key of a header"),
-            ("x", {"a": "\ud800"}, "headers: a header is Unicode text"),
-            ("x", {"a": "x" * 4096}, "headers: headers have at most 4096 bytes"),
-            ("x", {str(i): "" for i in range(65)}, "headers: a message has at most 64"),
+            ("x", {"a": "\ud800"}, "headers: the header a has a lone surrogate"),
+            ("x", {"a": "x" * 4096}, "headers of 4097 bytes are more than 4096"),
+            ("x", {str(i): "" for i in range(65)}, "65 headers are more than 64"),
         ):
             error = self.assertRaises(LocalProtocolError, payload_of, text, headers)
             self.assertIn(fault, str(error))
@@ -76,6 +78,15 @@ class PayloadOfTests(SynchronousTestCase):
         self.assertEqual(payload_of("x", most), Data(b"x", tuple(most.items())))
         large = {"a": "x" * 4095}
         self.assertEqual(payload_of(b"", large), Data(b"", tuple(large.items())))
+
+    def test_what_is_neither_text_nor_bytes(self) -> None:
+        others: tuple[Any, ...] = (5, None, ["a"], {})
+        for other in others:
+            problem = f"a message is text or bytes, not {type(other).__name__}"
+            error = self.assertRaises(TypeError, payload_of, other, None)
+            self.assertEqual(str(error), problem)
+        error = self.assertRaises(TypeError, payload_of, b"x", {"a": 1})
+        self.assertIn("the header 'a': 1 is not text", str(error))
 
 
 class PayloadsTests(SynchronousTestCase):
@@ -111,10 +122,10 @@ class NodeTests(SynchronousTestCase):
     """Payloads of a whole node; a test plays its peers."""
 
     def setUp(self) -> None:
-        self.bench = Bench().start()
+        self.bench = Bench(NodeConfig(name="alice", max_payload=100_003)).start()
         self.addCleanup(self.bench.stop)
 
-    def guest(self, *behind_ready: Message) -> Wire:
+    def guest(self, *behind_ready: Message, max_payload: int = 1000) -> Wire:
         """A peer that speaks mesh/2; all from READY on comes in one piece."""
         wire = self.bench.caller()
         wire.say("bob:Bob\t")
@@ -124,6 +135,8 @@ class NodeTests(SynchronousTestCase):
             link=1,
             id="bob",
             name="Bob",
+            max_payload=max_payload,
+            headers=(("role", "cook"), ("note", "two\nlines")),
         )
         wire.raw(MESH2.encode(hello))
         self.assertIn(b"WELCOME\n", wire.heard())
@@ -132,7 +145,8 @@ class NodeTests(SynchronousTestCase):
         return wire
 
     def test_one_that_comes_in_one_piece_with_ready(self) -> None:
-        data = Data(b"\0" * 100_000, (("a", "1"),))
+        data = Data(b"\0" * 99_998, (("a", "1"),))
+        self.assertEqual(data.size, 100_003)
         wire = self.guest(data, Chats(("hello",)))
         (told,) = self.bench.of(DataReceived)
         self.assertEqual((told.payload, told.headers), (data.payload, {"a": "1"}))
@@ -163,3 +177,71 @@ class NodeTests(SynchronousTestCase):
         delivery = self.bench.node.send("old", "two\nlines")
         self.assertFalse(delivery)
         self.assertNotIn(b"two", old.heard())
+
+    def test_ours_at_the_bound_and_one_past_it(self) -> None:
+        """Whether there is anybody to take it or not."""
+        for _ in range(2):
+            self.bench.node.broadcast(b"x" * 99_998, {"a": "1"})
+            for headers in ({"a": "12"}, {"a": "\n"}):
+                error = self.assertRaises(
+                    LocalProtocolError,
+                    self.bench.node.broadcast,
+                    b"x" * 99_998,
+                    headers,
+                )
+                self.assertIn("at most 100003 bytes", str(error))
+            self.bench.guest("old:Old", "192.0.2.3")
+
+    def test_theirs_at_the_bound_and_one_past_it(self) -> None:
+        wire = self.guest(max_payload=10)
+        wire.heard()
+        self.assertTrue(self.bench.node.broadcast(b"12345", {"a": "1"}))
+        self.assertEqual(wire.heard(), MESH2.encode(Data(b"12345", (("a", "1"),))))
+        delivery = self.bench.node.broadcast(b"123456", {"a": "1"})
+        self.assertFalse(delivery)
+        ((peer, why),) = delivery.missed
+        self.assertEqual((peer.id, why), ("bob", "takes at most 10 bytes"))
+        self.assertEqual(wire.heard(), b"")
+
+    def test_one_past_our_bound_ends_the_link(self) -> None:
+        wire = self.guest(Data(b"x" * 100_004))
+        self.assertTrue(wire.closed)
+        self.assertEqual(self.bench.of(DataReceived), [])
+
+    def test_what_a_peer_says_of_itself(self) -> None:
+        self.guest()
+        self.bench.guest("old:Old", "192.0.2.3")
+        bob, old = self.bench.node.peers()
+        self.assertEqual((bob.protocol, old.protocol), ("mesh/2", "mesh/1"))
+        self.assertEqual(bob.headers, {"role": "cook", "note": "two\nlines"})
+        self.assertEqual(old.headers, {})
+        self.assertIsInstance(hash(bob), int)
+        with self.assertRaises(TypeError):
+            bob.headers["role"] = "guest"  # type: ignore[index]
+
+    def test_the_round_trip(self) -> None:
+        """Of the latest PING, which its answer names."""
+        wire, clock = self.guest(), self.bench.clock
+
+        def token() -> str:
+            (ping,) = [line for line in wire.heard().split(b"\n") if b"PING" in line]
+            return ping.decode().split()[1]
+
+        def round_trip() -> float | None:
+            return self.bench.node.peers()[0].round_trip
+
+        wire.heard()
+        clock.advance(15)
+        first = token()
+        clock.advance(0.25)
+        wire.say("PONG")
+        self.assertIsNone(round_trip())
+        wire.say(f"PONG {first}")
+        self.assertEqual(round_trip(), 0.25)
+        clock.advance(14.75)
+        second = token()
+        clock.advance(1)
+        wire.say(f"PONG {first}")
+        self.assertEqual(round_trip(), 0.25)
+        wire.say(f"PONG {second}")
+        self.assertEqual(round_trip(), 1)

@@ -232,7 +232,11 @@ class Play:
         self.network = Network(member)
         self.node = MeshNode(
             NodeConfig(
-                port=member.port, name=tested, id=member.id, max_peers=member.max_peers
+                protocols=("mesh/1",),
+                port=member.port,
+                name=tested,
+                id=member.id,
+                max_peers=member.max_peers,
             ),
             reactor=self.clock,
             network=self.network,

@@ -172,7 +172,7 @@ class AdmissionTests(RegistryTestCase):
 
     def test_a_seat_that_others_have_judged(self) -> None:
         link, key = incoming(), peer_key("elsewhere", "id")
-        entry = self.registry.seat(key, "bob", "Bob", link, 7.0)
+        entry = self.registry.seat(key, Greeting("bob", "Bob"), link, 7.0)
         self.assertEqual(self.registry.entries(), (entry,))
         self.assertIs(self.registry.of_link(link), entry)
         self.assertIs(self.registry.of_key(key), entry)

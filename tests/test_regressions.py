@@ -60,7 +60,11 @@ class RegressionTests(SynchronousTestCase):
         """What did not fit is lost with the peer, not out of the middle."""
         nodes = [
             self.net.node(
-                host, id=id, send_queue_soft=64 * 1024, send_queue_hard=128 * 1024
+                host,
+                id=id,
+                protocols=("mesh/1",),
+                send_queue_soft=64 * 1024,
+                send_queue_hard=128 * 1024,
             )
             for id, host in (("alice", "10.0.0.1"), ("bob", "10.0.0.2"))
         ]

@@ -22,6 +22,7 @@ from meshproto.events import (
     ChatsReceived,
     CloseReason,
     ConnectionFailed,
+    DataReceived,
     DebugEvent,
     DialAttemptFailed,
     Direction,
@@ -47,6 +48,7 @@ from meshproto.events import (
 from meshproto.run.lookalikes import _prototypes
 from meshproto.run.render import TAGS, Narrator, clipped, guarded, visible
 from meshproto.wire.address import EndpointTarget, PeerAddress
+from meshproto.wire.messages import NO_HEADERS, Headers
 from tests.fakes import known, peer
 
 BOB = peer()
@@ -103,6 +105,18 @@ SESSION: list[tuple[Event, str | None]] = [
     (
         PeersDiscovered(peer=BOB, count=1, total_known=6),
         "[DISCOVERY] Found 1 peer via bob (total known: 6)",
+    ),
+    (
+        DataReceived(peer=BOB, payload=b"two\nlines", headers=NO_HEADERS),
+        r"[bob] two\x0alines",
+    ),
+    (
+        DataReceived(peer=BOB, payload=b"\xff" * 2048, headers=NO_HEADERS),
+        "[NETWORK] Peer bob sent 2,048 bytes of data",
+    ),
+    (
+        DataReceived(peer=BOB, payload=b"x", headers=Headers({"type": "text"})),
+        "[NETWORK] Peer bob sent 1 byte of data",
     ),
     (
         connected(CHARLIE, 2),

@@ -8,6 +8,7 @@ from typing import assert_never
 from meshproto.config import NodeConfig
 from meshproto.events import CloseReason, Event, NodeError, PeerRefused
 from meshproto.mesh.dials import Dials
+from meshproto.mesh.refusals import REFUSED_BY_US
 from meshproto.mesh.throttle import Throttle
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.pending import PendingLinks, Turned
@@ -109,6 +110,6 @@ class Admission:
                     id=greeting.id,
                     name=greeting.name,
                     host=link.remote_host,
-                    reason=refusal.value,
+                    reason=REFUSED_BY_US[refusal],
                 )
             )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 from meshproto.events import DataReceived, Event
 from meshproto.mesh.feature import Feature, Handler
 from meshproto.mesh.throttle import Throttle
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import PeerEntry
-from meshproto.wire.messages import Data
+from meshproto.wire.messages import Data, Headers
 
 
 class Payloads(Feature):
@@ -33,7 +32,7 @@ class Payloads(Feature):
             DataReceived(
                 peer=entry.snapshot(),
                 payload=data.payload,
-                headers=MappingProxyType(dict(data.headers)),
+                headers=Headers(dict(data.headers)),
             )
         )
         return None

@@ -28,17 +28,13 @@ from meshproto.mesh.dialer import (
     dial_error,
     events_of,
 )
+from meshproto.mesh.refusals import REFUSED_BY_IT, REFUSED_BY_US
 from meshproto.rules.addressbook import AddressBook
 from meshproto.rules.identity import PeerKey
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import PeerEntry, Registry, host_key
 from meshproto.wire.address import PeerAddress, Target
-from meshproto.wire.messages import Refusal
-
-_REFUSED_BECAUSE = {
-    Refusal.DUPLICATE: "refused, it still has a link to this node (DUPLICATE)",
-    Refusal.MAX_PEERS: "refused, it has no seat left (MAX_PEERS)",
-}
+from meshproto.wire.messages import Refusal, RefusalReason
 
 #: So many refusals in a row may come of a link that the far end holds to an
 #: earlier run of this node.
@@ -146,13 +142,13 @@ class Dials:
     def found_ourselves(self, link: IPeerLink) -> None:
         """The link leads back to this node."""
         if link.target is not None:
-            error = SelfConnection(link.target, "that is this node itself")
+            error = SelfConnection(link.target, REFUSED_BY_US[RefusalReason.OURSELVES])
             self._settle(link, Failed(error))
 
     def no_seat_for(self, link: IPeerLink) -> None:
         """The far end of the link could not be taken in."""
         if link.target is not None:
-            error = MeshFull(link.target, "no seat is left for another peer")
+            error = MeshFull(link.target, REFUSED_BY_US[RefusalReason.FULL])
             self._settle(link, Failed(error))
 
     def turned_away(self, link: IPeerLink, refusal: Refusal) -> None:
@@ -169,10 +165,10 @@ class Dials:
                 self._locate(entry, link)
                 self.linked(link, entry)
                 return
-        because = _REFUSED_BECAUSE[refusal]
+        because = REFUSED_BY_IT[refusal]
         if refusal is Refusal.DUPLICATE and self._is_doubtful(target):
             because = (
-                "refused (DUPLICATE), another node seems to use "
+                "refused, another node seems to use "
                 f"the ID {self._registry.own_id}: give this one another ID"
             )
         self._settle(link, Failed(HandshakeRejected(target, because)))

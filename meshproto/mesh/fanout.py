@@ -31,13 +31,17 @@ FULL = 64 * 1024
 class Fanout:
     """Hands chat to the links, in the order in which it was said.
 
-    ``wire`` is what a text is checked by when there is no peer.
+    ``chat`` is the wire that a text has to suit when there is no peer, ``payloads``
+    the one that a payload has to suit in any case.
     """
 
-    def __init__(self, registry: Registry, clock: IReactorTime, wire: IWire) -> None:
+    def __init__(
+        self, registry: Registry, clock: IReactorTime, *, chat: IWire, payloads: IWire
+    ) -> None:
         self._registry = registry
         self._clock = clock
-        self._wire = wire
+        self._chat = chat
+        self._payloads = payloads
         self._gathered: defaultdict[IWire, list[bytes]] = defaultdict(list)
         self._size = 0
         self._unwritten: dict[PeerEntry, bytes] = {}
@@ -53,7 +57,7 @@ class Fanout:
         carry the text.
         """
         lines = []
-        wires = self._registry.wires() or (self._wire,)
+        wires = self._registry.wires() or (self._chat,)
         for wire in wires:
             lines.append(wire.encode_chat(text))
         for wire, line in zip(wires, lines, strict=True):
@@ -84,9 +88,10 @@ class Fanout:
     def payload(self, data: Data, entries: tuple[PeerEntry, ...]) -> Delivery:
         """Hand a payload to peers, behind what was said before.
 
-        Raises `LocalProtocolError`, and hands on nothing, for what no wire carries.
+        Raises `LocalProtocolError`, and hands on nothing, when it is too large.
         """
-        encoded: dict[IWire, bytes] = {}
+        encoded = {self._payloads: self._payloads.encode(data)}
+        blocks: dict[PeerEntry, bytes] = {}
         missed: dict[PeerEntry, str] = {}
         for entry in entries:
             wire = entry.link.wire
@@ -94,12 +99,16 @@ class Fanout:
                 if wire not in encoded:
                     encoded[wire] = wire.encode(data)
             except NoForm:
-                missed[entry] = "speaks only mesh/1"
+                missed[entry] = f"speaks only {wire.name}"
+                continue
+            if data.size > entry.max_payload:
+                missed[entry] = f"takes at most {entry.max_payload} bytes"
+            else:
+                blocks[entry] = encoded[wire]
         self.flush()
-        reached = tuple(entry for entry in entries if entry not in missed)
-        self._unwritten = {entry: encoded[entry.link.wire] for entry in reached}
+        self._unwritten = blocks.copy()
         self.flush()
-        alive = tuple(e for e in reached if self._registry.of_key(e.key) is e)
+        alive = tuple(e for e in blocks if self._registry.of_key(e.key) is e)
         return Delivery(
             Audience(alive), tuple((e.snapshot(), why) for e, why in missed.items())
         )

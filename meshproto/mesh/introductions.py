@@ -10,6 +10,7 @@ from meshproto.config import NodeConfig
 from meshproto.errors import HandshakeRejected
 from meshproto.events import Event, PeerRefused
 from meshproto.mesh.dials import Dials
+from meshproto.mesh.refusals import REFUSED_BY_IT, REFUSED_BY_US
 from meshproto.rules.identity import PeerKey, key_of
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.pairs import Decision, Established, Pairs, Unwanted, Verdict
@@ -27,17 +28,6 @@ from meshproto.wire.messages import (
 
 #: Identities are claimed, as names are.
 _PROVEN = False
-
-_BECAUSE = {
-    RefusalReason.DUPLICATE: "refused, it still has a link to this node",
-    RefusalReason.CROSSING: "refused, it dials this node itself",
-    RefusalReason.FULL: "refused, it has no seat left",
-    RefusalReason.ANOTHER_MESH: "refused, it belongs to another mesh",
-    RefusalReason.OURSELVES: "that is this node itself",
-    RefusalReason.OUTDATED: "refused, an older life of the node",
-    RefusalReason.CLONED: "refused, its identity is used by several nodes",
-    RefusalReason.OTHER: "refused, for a reason that this version does not know",
-}
 
 #: What a listener says to a dialler without anybody being told.
 _NO_NEWS = {RefusalReason.CROSSING, RefusalReason.OURSELVES}
@@ -71,6 +61,7 @@ class Introductions:
         self._incarnation = incarnation
         self._mesh = config.mesh
         self._headers = tuple(config.headers.items())
+        self._max_payload = config.max_payload
         self._own_address = own_address
         self._probe = probe
         self._pairs: Pairs[IPeerLink] = Pairs(
@@ -96,6 +87,7 @@ class Introductions:
             name=own.name,
             mesh=self._mesh,
             addresses=() if address is None else (address,),
+            max_payload=self._max_payload,
             headers=self._headers,
         )
 
@@ -134,7 +126,9 @@ class Introductions:
         ):
             self._dials.crossed(link, key)
         else:
-            self._dials.refused(link, HandshakeRejected(link.target, _BECAUSE[reason]))
+            self._dials.refused(
+                link, HandshakeRejected(link.target, REFUSED_BY_IT[reason])
+            )
 
     def link_ended(self, link: IPeerLink) -> None:
         """No more will come of the link."""
@@ -172,9 +166,7 @@ class Introductions:
     def _seat(self, link: IPeerLink, key: PeerKey) -> PeerEntry:
         hello = self._heard[link]
         self._seated += 1
-        return self._registry.seat(
-            key, hello.id, hello.name, link, self._clock.seconds()
-        )
+        return self._registry.seat(key, hello, link, self._clock.seconds())
 
     def _unwanted(self, link: IPeerLink, key: PeerKey, reason: RefusalReason) -> None:
         hello = self._heard[link]
@@ -185,7 +177,7 @@ class Introductions:
                         id=hello.id,
                         name=hello.name,
                         host=link.remote_host,
-                        reason=reason.value,
+                        reason=REFUSED_BY_US[reason],
                     )
                 )
             return
@@ -199,5 +191,6 @@ class Introductions:
         elif reason is RefusalReason.CROSSING:
             self._dials.crossed(link, key)
         else:
-            because = _BECAUSE[reason].removeprefix("refused, ")
-            self._dials.refused(link, HandshakeRejected(link.target, because))
+            self._dials.refused(
+                link, HandshakeRejected(link.target, REFUSED_BY_US[reason])
+            )

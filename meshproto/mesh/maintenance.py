@@ -45,6 +45,9 @@ class Maintenance(Feature):
         self._liveness = Liveness(peer_timeout, interval)
         self._loop = Loop(clock, interval, self._round)
         self._probes: dict[IPeerLink, IDelayedCall] = {}
+        # The pings of the latest round carry its number, and so do the answers.
+        self._rounds = 0
+        self._round_at = 0.0
 
     def handlers(self) -> Mapping[type, Handler]:
         """A session has answered the ping already."""
@@ -87,6 +90,8 @@ class Maintenance(Feature):
 
     def _answered(self, link: IPeerLink, entry: PeerEntry, pong: Pong) -> None:
         entry.hears(link, pong)
+        if pong.token == str(self._rounds):
+            entry.round_trip = self._clock.seconds() - self._round_at
         self._emit(PongReceived(peer=entry.snapshot()))
 
     def _probe_due(self, link: IPeerLink, probed_at: float) -> None:
@@ -106,6 +111,9 @@ class Maintenance(Feature):
         sweep = self._liveness.sweep(
             now, [(e, self._last_heard(e, now)) for e in self._registry.entries()]
         )
+        self._rounds += 1
+        self._round_at = now
+        ping = Ping(str(self._rounds))
         for silent in sweep.silent:
             entry = silent.peer
             if self._registry.of_link(entry.link) is entry:
@@ -114,7 +122,7 @@ class Maintenance(Feature):
                     link.abort(CloseReason.TIMEOUT)
         for entry in sweep.alive:
             if self._registry.of_link(entry.link) is entry:
-                entry.link.send_urgent(Ping())
+                entry.link.send_urgent(ping)
                 self._emit(PingSent(peer=entry.snapshot()))
 
     def _last_heard(self, entry: PeerEntry, now: float) -> float:

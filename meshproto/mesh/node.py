@@ -121,7 +121,7 @@ class MeshNode:
         addresses = config.max_addresses_per_list
         wires: dict[str, IWire] = {
             "mesh/1": Mesh1(max_line=config.max_line, max_addresses=addresses),
-            "mesh/2": Mesh2(max_addresses=addresses),
+            "mesh/2": Mesh2(max_addresses=addresses, max_payload=config.max_payload),
         }
         self._registry = registry = Registry("", config.max_peers)
         self._book = book = AddressBook(
@@ -132,7 +132,9 @@ class MeshNode:
             max_failures=config.max_dial_failures,
         )
         self._links = links = OpenLinks(registry)
-        self._fanout = fanout = Fanout(registry, clock, wires["mesh/1"])
+        self._fanout = fanout = Fanout(
+            registry, clock, chat=wires["mesh/1"], payloads=wires["mesh/2"]
+        )
         self._drains = drains = Drains(registry, clock, config.send_queue_soft)
         throttle = Throttle(config, clock, emit)
         maintenance = Maintenance(

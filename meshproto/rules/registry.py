@@ -30,7 +30,16 @@ from meshproto.rules.identity import PeerKey, key_of_greeting
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.wire.address import PeerAddress
 from meshproto.wire.interfaces import IWire
-from meshproto.wire.messages import Greeting, Message, PeerList, Pong, RequestPeers
+from meshproto.wire.messages import (
+    NO_HEADERS,
+    Greeting,
+    Headers,
+    Hello,
+    Message,
+    PeerList,
+    Pong,
+    RequestPeers,
+)
 
 #: The host of every peer on this machine, whatever address it came by.
 OWN_HOST = "localhost"
@@ -52,7 +61,9 @@ class _Introduction(Enum):
 class PeerEntry:
     """A seat that is taken: one peer and its link.
 
+    ``headers`` and ``max_payload`` (bytes, 0 for none) are what it said of itself.
     ``address`` is where the peer listens; ``proven`` when a dial showed it.
+    ``round_trip`` is in seconds, None as long as it is not known.
     ``second`` is another link of the peer, beside the one that is sent on.
     ``asked``: the peer asked for addresses on a link that it dialled.  ``spoke_at``
     is when it last said anything that is no answer.
@@ -63,6 +74,9 @@ class PeerEntry:
     name: str
     link: IPeerLink
     connected_at: float
+    headers: Headers = NO_HEADERS
+    max_payload: int = 0
+    round_trip: float | None = None
     address: PeerAddress | None = None
     proven: bool = False
     second: IPeerLink | None = None
@@ -127,6 +141,9 @@ class PeerEntry:
         peer.direction = link.direction
         peer.connected_at = self.connected_at
         peer.last_heard = link.last_heard
+        peer.protocol = link.wire.name
+        peer.headers = self.headers
+        peer.round_trip = self.round_trip
         peer.__class__ = Peer
         return cast("Peer", peer)
 
@@ -300,7 +317,7 @@ class Registry:
             return Itself()
 
         def seat() -> PeerEntry:
-            return self.seat(key, greeting.id, greeting.name, link, now)
+            return self.seat(key, greeting, link, now)
 
         if known is None:
             return Full() if self._is_full() else Admitted(seat())
@@ -339,10 +356,13 @@ class Registry:
         return len(self._entries) + self.reserved >= self.max_peers
 
     def seat(
-        self, key: PeerKey, id: str, name: str, link: IPeerLink, now: float
+        self, key: PeerKey, said: Greeting | Hello, link: IPeerLink, now: float
     ) -> PeerEntry:
         """Have a link be that of a peer from now on."""
-        entry = PeerEntry(key, id, name, link, now, spoke_at=now)
+        entry = PeerEntry(key, said.id, said.name, link, now, spoke_at=now)
+        if isinstance(said, Hello):
+            entry.headers = Headers(dict(said.headers))
+            entry.max_payload = said.max_payload
         self._entries[key] = entry
         link.seat = entry
         self._changed()

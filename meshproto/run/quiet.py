@@ -24,6 +24,7 @@ from meshproto.events import (
     ChatsReceived,
     CloseReason,
     ConnectionFailed,
+    DataReceived,
     DebugEvent,
     DialAttemptFailed,
     Event,
@@ -126,6 +127,7 @@ def shown_kinds(debug: bool) -> tuple[type[Event], ...]:
         PeerReaped,
         PeersDiscovered,
         ChatsReceived,
+        DataReceived,
         PeerThrottled,
         ConnectionFailed,
     )
@@ -204,7 +206,7 @@ class Quiet:
         now = self._advance()
         told = self._due(now, now) if now >= self._due_at else []
         match event:
-            case ChatReceived():
+            case ChatReceived() | DataReceived():
                 if self._takes_chat(event.peer, now, 1):
                     self._tell(event, told)
             case ChatsReceived(peer=peer, texts=texts):

@@ -18,6 +18,7 @@ from meshproto.events import (
     ChatReceived,
     CloseReason,
     ConnectionFailed,
+    DataReceived,
     DebugEvent,
     DialAttemptFailed,
     Direction,
@@ -258,11 +259,15 @@ class Narrator:
     def _line(self, event: Event) -> str | None:
         match event:
             case ChatReceived(peer=peer, text=text):
-                head = f"[{self.label(peer)}] "
-                said = _untabbed(text)
-                if self._longest is None:
-                    return head + visible(said)
-                return head + clipped(said, max(self._longest - _size(head), 0))
+                return self._said(peer, text)
+            case DataReceived(peer=peer, payload=payload, headers=headers):
+                try:
+                    if not headers:
+                        return self._said(peer, payload.decode())
+                except UnicodeDecodeError:
+                    pass
+                size = f"{len(payload):,} bytes" if len(payload) != 1 else "1 byte"
+                return f"[NETWORK] Peer {self.label(peer)} sent {size} of data"
             case NodeStarted(name=name, port=port):
                 where = f" listening on port {port}" if port else " listening"
                 return f"[SYSTEM] Node {_shown_name(name)}{where}"
@@ -303,6 +308,13 @@ class Narrator:
             case _:
                 # Chatter, or an event of a later version: nothing to show.
                 return None
+
+    def _said(self, peer: Peer, text: str) -> str:
+        head = f"[{self.label(peer)}] "
+        said = _untabbed(text)
+        if self._longest is None:
+            return head + visible(said)
+        return head + clipped(said, max(self._longest - _size(head), 0))
 
     def _debug_line(self, event: Event) -> str | None:
         match event:

@@ -44,6 +44,9 @@ class IWire(Protocol):
     A wire is hashable: what is said to many peers is encoded once for each.
     """
 
+    #: Its name, ``mesh/1`` or ``mesh/2``.
+    name: str
+
     def encode(self, message: Message) -> bytes:
         """A message as bytes.
 

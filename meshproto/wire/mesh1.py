@@ -85,6 +85,8 @@ _WORDS: Final[dict[str, Message]] = {
 class Mesh1:
     """The codec of ``mesh/1``: lines in and out, with their line ends, and no state."""
 
+    name = "mesh/1"
+
     def __init__(
         self, *, max_line: int = MAX_LINE, max_addresses: int = MAX_ADDRESSES
     ) -> None:

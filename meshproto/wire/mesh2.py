@@ -96,6 +96,8 @@ class Mesh2:
     message in bytes, headers included, that is sent or taken.
     """
 
+    name = "mesh/2"
+
     def __init__(
         self, *, max_addresses: int = MAX_ADDRESSES, max_payload: int = MAX_PAYLOAD
     ) -> None:
@@ -182,14 +184,12 @@ class Mesh2:
         Other frames may pass between them; `abort` gives up the rest.  Raises
         `LocalProtocolError` at once when the message is too large.
         """
-        fields = encode_fields(message.headers)
-        size = len(fields) + len(message.payload)
-        if size > self._max_payload:
+        if message.size > self._max_payload:
             raise LocalProtocolError(
                 f"a message is at most {self._max_payload} bytes, headers included, "
-                f"this one has {size}"
+                f"this one has {message.size}"
             )
-        return _pieces(fields, message.payload, number)
+        return _pieces(encode_fields(message.headers), message.payload, number)
 
     def abort(self, number: int = 0) -> bytes:
         """The frame that gives up a message in pieces."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -240,6 +240,18 @@ class Data:
         if self.headers:
             check_headers(self.headers)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the message as ``mesh/2`` counts them, its headers included."""
+        return len(self.payload) + sum(map(_size_of_field, self.headers))
+
+
+def _size_of_field(field: tuple[str, str]) -> int:
+    key, value = field
+    # ``key: value`` and a line feed; each of these takes two bytes.
+    escapes = value.count("\\") + value.count("\n") + value.count("\r")
+    return len(key) + len(value.encode()) + escapes + 3
+
 
 #: Everything that can be said; which of it a wire has a form for is its own business.
 Message = (
@@ -262,7 +274,8 @@ Message = (
 def payload_of(message: str | bytes, headers: Mapping[str, str] | None) -> Data | None:
     """The message as a payload; None when it is chat.
 
-    Raises `LocalProtocolError` for what can be neither.
+    Raises `LocalProtocolError` for a text or headers that cannot be sent, and
+    `TypeError` for what is neither text nor bytes.
     """
     if isinstance(message, str):
         if not headers and "\n" not in message and "\r" not in message:
@@ -273,6 +286,8 @@ def payload_of(message: str | bytes, headers: Mapping[str, str] | None) -> Data 
             raise LocalProtocolError(
                 "a message is Unicode text: no lone surrogates"
             ) from None
+    elif not isinstance(message, bytes | bytearray | memoryview):
+        raise TypeError(f"a message is text or bytes, not {type(message).__name__}")
     try:
         return Data(bytes(message), tuple((headers or {}).items()))
     except ValueError as error:
@@ -314,7 +329,8 @@ def check_token(what: str, text: str) -> None:
     """Raise `ValueError` unless the text is 1 to 64 ASCII letters, digits, ``._-``."""
     if not _TOKEN.match(text):
         raise ValueError(
-            f"{what} is 1 to 64 ASCII letters, digits, dots, underscores and hyphens"
+            f"{what} is 1 to 64 ASCII letters, digits, dots, underscores and hyphens, "
+            f"not {text[:70]!r}"
         )
 
 
@@ -329,18 +345,52 @@ def check_headers(headers: tuple[tuple[str, str], ...]) -> None:
 
     A key is what `check_token` takes, and no key comes twice.  A value is any
     Unicode text.  There are at most `MAX_HEADERS`, with at most `MAX_HEADER_BYTES`
-    bytes of UTF-8 in all.
+    bytes of UTF-8 in all.  Raises `TypeError` for what is not text.
     """
     if len(headers) > MAX_HEADERS:
-        raise ValueError(f"a message has at most {MAX_HEADERS} headers")
+        raise ValueError(f"{len(headers)} headers are more than {MAX_HEADERS}")
     size = 0
     for key, value in headers:
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"the header {key!r}: {value!r} is not text")
         check_token("the key of a header", key)
         try:
             size += len(key) + len(value.encode("utf-8"))
         except UnicodeEncodeError:
-            raise ValueError("a header is Unicode text: no lone surrogates") from None
+            raise ValueError(f"the header {key} has a lone surrogate") from None
     if size > MAX_HEADER_BYTES:
-        raise ValueError(f"headers have at most {MAX_HEADER_BYTES} bytes in all")
+        raise ValueError(f"headers of {size} bytes are more than {MAX_HEADER_BYTES}")
     if len(dict(headers)) < len(headers):
         raise ValueError("a header comes once")
+
+
+class Headers(Mapping[str, str]):
+    """Headers that cannot be changed, and so can be hashed.
+
+    Raises what `check_headers` raises.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, headers: Mapping[str, str] | None = None) -> None:
+        self._values = dict(headers or {})
+        if self._values:
+            check_headers(tuple(self._values.items()))
+
+    def __getitem__(self, key: str) -> str:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+
+NO_HEADERS: Final = Headers()
