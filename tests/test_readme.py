@@ -26,6 +26,7 @@ from meshproto import NodeConfig
 from meshproto.config import MiB
 from meshproto.mesh import drain
 from meshproto.rules.liveness import MUTE_AFTER
+from meshproto.rules.pairs import REMEMBERED
 from meshproto.rules.turns import LONG_TURN, SHORT_TURN
 from meshproto.run.chat import COMMANDS
 from meshproto.run.options import PromptOptions
@@ -42,6 +43,7 @@ from meshproto.run.quiet import (
 )
 from meshproto.run.render import TAGS
 from meshproto.run.service import MAX_LOG_LINE
+from meshproto.wire.messages import MAX_HEADER_BYTES, MAX_HEADERS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -271,6 +273,9 @@ class TableTests(SynchronousTestCase):
             if not names(row[1]) and row[2] != "Default"
         ]
         bounds: tuple[Any, ...] = (
+            REMEMBERED,
+            MAX_HEADERS,
+            MAX_HEADER_BYTES,
             drain.PATIENCE,
             LONG_TURN,
             SHORT_TURN,
