@@ -332,9 +332,9 @@ class DataTests(Mesh2TestCase):
             ((("x" * 65, "x"),), "the key of a header"),
             ((("a", "x"), ("a", "y")), "comes once"),
             ((("a", "\ud800"),), "has a lone surrogate"),
-            ((("a", "x" * 4096),), "at most 4096 bytes"),
-            ((("a", "é" * 2048),), "at most 4096 bytes"),
-            (tuple((str(i), "") for i in range(65)), "at most 64 headers"),
+            ((("a", "x" * 4096),), "bytes are more than 4096"),
+            ((("a", "é" * 2048),), "bytes are more than 4096"),
+            (tuple((str(i), "") for i in range(65)), "65 headers are more than 64"),
         ):
             error = self.assertRaises(ValueError, Data, b"", headers)
             self.assertIn(fault, str(error))
