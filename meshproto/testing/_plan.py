@@ -121,7 +121,9 @@ BOTH, OLD, NEW = PROTOCOLS, ("mesh/1",), ("mesh/2",)
 #: mesh/2, these two never meet.
 COMPANIES = (
     (BOTH,),
+    (BOTH,),
     (BOTH, NEW),
+    (BOTH, BOTH, BOTH, OLD),
     (BOTH, BOTH, OLD),
     (BOTH, BOTH, OLD),
     (BOTH, OLD),

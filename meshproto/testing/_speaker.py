@@ -87,8 +87,9 @@ class Speaker:
     heard: dict[str, tuple[int, float]] = field(default_factory=dict)
     #: Who has been heard since it has been connected.
     fresh: set[str] = field(default_factory=set)
-    #: How much had been said when each listener came.
+    #: How much had been said each time that a listener came, and when it last did.
     joined: dict[str, list[int]] = field(default_factory=dict)
+    came_at: dict[str, float] = field(default_factory=dict)
     #: How many floods keep its application busy.
     floods: int = 0
     #: When it has said each word.
@@ -177,6 +178,7 @@ class Speaker:
             told = f"{peer.protocol} with {peer.name}"
             self.broken("protocol", f"{self.name} speaks {told}")
         self.joined.setdefault(peer.name, []).append(self.said)
+        self.came_at[peer.name] = self.machine.present
         count = event.peer_count
         if count != len(self.connected):
             told = f"{count} peers for {len(self.connected)}"
@@ -206,8 +208,21 @@ class Speaker:
             if number > last + 1:
                 self._missed(speaker, last, number, when)
             self._waited(speaker, number, when)
+        elif self.shares_mesh2_with(speaker):
+            self._began(speaker, number)
         self.heard[author] = number, self.calm._seconds()
         self.fresh.add(author)
+
+    def _began(self, speaker: Speaker, number: int) -> None:
+        """Is the first word on a link the first that was said there?
+
+        It is with mesh/2, even when both have dialled.
+        """
+        [*_, joined] = speaker.joined.get(self.name, (number,))
+        came = speaker.came_at.get(self.name, 0.0)
+        if joined + 1 < number and self._disturbed(speaker) < came:
+            text = f"{speaker.name} {joined + 1} to {number - 1}"
+            self.broken("lost", f"{self.name} has not heard {text} on a new link")
 
     def _waited(self, speaker: Speaker, number: int, when: float) -> None:
         """Is a word late, though nothing was in its way since the last one?"""
@@ -218,9 +233,12 @@ class Speaker:
 
     def _is_calm(self, speaker: Speaker, when: float) -> bool:
         """Whether nothing has been in the way for long enough at that time."""
+        return self._disturbed(speaker) + AFTERMATH < when
+
+    def _disturbed(self, speaker: Speaker) -> float:
+        """When the last thing that was in the way has ended."""
         hosts = frozenset((self.place.host, speaker.place.host))
-        since = self.calm.since(self.number, speaker.number, hosts)
-        return since + AFTERMATH < when
+        return self.calm.since(self.number, speaker.number, hosts)
 
     def _missed(self, speaker: Speaker, last: int, number: int, when: float) -> None:
         """Words are missing: had we left, or was something in the way?"""
