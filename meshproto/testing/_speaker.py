@@ -89,7 +89,7 @@ class Speaker:
     fresh: set[str] = field(default_factory=set)
     #: How much had been said each time that a listener came, and when it last did.
     joined: dict[str, list[int]] = field(default_factory=dict)
-    came_at: dict[str, float] = field(default_factory=dict)
+    came: dict[str, float] = field(default_factory=dict)
     #: How many floods keep its application busy.
     floods: int = 0
     #: When it has said each word.
@@ -160,6 +160,7 @@ class Speaker:
         elif isinstance(event, DataReceived):
             self._took(event, name)
         elif isinstance(event, PeerDisconnected):
+            self._left(event, self.cast[name])
             del self.connected[peer.key]
             self.fresh.discard(name)
 
@@ -178,13 +179,25 @@ class Speaker:
             told = f"{peer.protocol} with {peer.name}"
             self.broken("protocol", f"{self.name} speaks {told}")
         self.joined.setdefault(peer.name, []).append(self.said)
-        self.came_at[peer.name] = self.machine.present
+        self.came[peer.name] = self.machine.present
         count = event.peer_count
         if count != len(self.connected):
             told = f"{count} peers for {len(self.connected)}"
             self.broken("peer count", f"{self.name}: {told}")
         if count > self.node.config.max_peers:
             self.broken("seats", f"{self.name}: {count} peers")
+
+    def _left(self, event: PeerDisconnected, other: Speaker) -> None:
+        """Does a link of mesh/2 end that nothing has touched, before or since?
+
+        Whoever has two links gives up one that is in use.
+        """
+        came = self.came[other.name]
+        touched = self._disturbed(other)
+        calm = touched <= 0.0 or touched + AFTERMATH < came
+        if calm and self.alive and self.shares_mesh2_with(other):
+            text = f"{other.name} after {self.machine.present - came:.3f} s"
+            self.broken("parted", f"{self.name} lost {text}: {event.reason.value}")
 
     def _took(self, event: DataReceived, name: str) -> None:
         word = event.headers.get("word", "0")
@@ -219,7 +232,7 @@ class Speaker:
         It is with mesh/2, even when both have dialled.
         """
         [*_, joined] = speaker.joined.get(self.name, (number,))
-        came = speaker.came_at.get(self.name, 0.0)
+        came = speaker.came.get(self.name, 0.0)
         if joined + 1 < number and self._disturbed(speaker) < came:
             text = f"{speaker.name} {joined + 1} to {number - 1}"
             self.broken("lost", f"{self.name} has not heard {text} on a new link")

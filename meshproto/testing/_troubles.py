@@ -64,18 +64,17 @@ class Troubles:
         ]
         if fault.pairs and not pairs:
             return
-        relief: Callable[[], None] | None
-        if fault.pairs:
-            relief = self._befall_pairs(fault, pairs)
-        else:
-            relief = self._befall_node(fault, there[fault.nodes[0]])
-        if relief is None:
+        if not fault.pairs and _is_spared(there[fault.nodes[0]], fault):
             return
         swarm.faults[fault.kind] += 1
         ways = [frozenset((one.place.host, other.place.host)) for one, other in pairs]
         touched = (*fault.nodes, *ways)
         for what in touched:
             swarm.calm.disturb(what)
+        if fault.pairs:
+            relief = self._befall_pairs(fault, pairs)
+        else:
+            relief = self._befall_node(fault, there[fault.nodes[0]])
 
         def relieve() -> None:
             relief()
@@ -135,8 +134,7 @@ class Troubles:
 
         return heal
 
-    def _befall_node(self, fault: Fault, who: Speaker) -> Callable[[], None] | None:
-        """Returns what takes the fault back; None when it cannot be now."""
+    def _befall_node(self, fault: Fault, who: Speaker) -> Callable[[], None]:
         node, net = who.node, self._swarm.net
         match fault.kind:
             case "refuse":
@@ -148,16 +146,10 @@ class Troubles:
             case "slow reader":
                 net.set_reading_speed(node, fault.value)
                 return lambda: net.set_reading_speed(node, None)
-        if not who.alive:
-            return None
-        match fault.kind:
             case "crash" | "power off":
                 who.alive, who.over = False, True
                 (net.crash if fault.kind == "crash" else net.power_off)(node)
                 return lambda: self._swarm.restart(who, fault)
-        if who.machine.frozen:
-            return None
-        match fault.kind:
             case "freeze":
                 net.freeze(node)
                 return lambda: None if who.over else net.thaw(node)
@@ -190,3 +182,12 @@ class Troubles:
                 self._swarm.leave(who)
                 return lambda: self._swarm.restart(who, fault)
         raise ValueError(fault.kind)
+
+
+def _is_spared(who: Speaker, fault: Fault) -> bool:
+    """Whether a fault cannot befall a node now."""
+    if fault.kind in ("refuse", "swallow", "slow reader"):
+        # The machine or its port suffers, whoever runs there.
+        return False
+    ends = fault.kind in ("crash", "power off")
+    return not who.alive or (who.machine.frozen and not ends)
