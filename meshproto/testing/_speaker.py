@@ -78,6 +78,8 @@ class Speaker:
     broken: Callable[[str, str], None]
     #: Seconds after which a word comes late.
     patience: float = FAIRNESS
+    #: No listener drops a handshake for want of room while its dialler says READY.
+    roomy: bool = True
     #: It runs, and may be asked to do something.
     alive: bool = False
     #: It may still tell of events.
@@ -174,8 +176,8 @@ class Speaker:
         if peer.key in self.connected:
             self.broken("connected twice", f"{self.name}: {peer.name} came twice")
         self.connected[peer.key] = peer.name
-        other = self.cast[peer.name]
-        if (peer.protocol == "mesh/2") != self.shares_mesh2_with(other):
+        other = self.cast.get(peer.name)
+        if other and (peer.protocol == "mesh/2") != self.shares_mesh2_with(other):
             told = f"{peer.protocol} with {peer.name}"
             self.broken("protocol", f"{self.name} speaks {told}")
         self.joined.setdefault(peer.name, []).append(self.said)
@@ -195,7 +197,7 @@ class Speaker:
         came = self.came[other.name]
         touched = self._disturbed(other)
         calm = touched <= 0.0 or touched + AFTERMATH < came
-        if calm and self.alive and self.shares_mesh2_with(other):
+        if calm and self.roomy and self.alive and self.shares_mesh2_with(other):
             text = f"{other.name} after {self.machine.present - came:.3f} s"
             self.broken("parted", f"{self.name} lost {text}: {event.reason.value}")
 
@@ -217,11 +219,12 @@ class Speaker:
         speaker = self.cast[author]
         if number > speaker.said:
             self.broken("unsaid", f"{self.name}: {author} has not said {number}")
+            return
         if author in self.fresh:
             if number > last + 1:
                 self._missed(speaker, last, number, when)
             self._waited(speaker, number, when)
-        elif self.shares_mesh2_with(speaker):
+        elif self.roomy and self.shares_mesh2_with(speaker):
             self._began(speaker, number)
         self.heard[author] = number, self.calm._seconds()
         self.fresh.add(author)

@@ -186,6 +186,7 @@ class Swarm:
             calm=self.calm,
             patience=FAIRNESS + 2 * max(self.plan.latency),
             broken=self._break,
+            roomy=not self.plan.crowded,
         )
         node.subscribe(speaker.see)
         node.subscribe(speaker.see_run, ChatsReceived)
