@@ -42,6 +42,7 @@ from meshproto.events import (
     PingReceived,
 )
 from meshproto.link.outbox import Outbox
+from meshproto.link.protocol import MeshProtocol
 from meshproto.mesh.announcer import Announcer
 from meshproto.mesh.data import Payloads
 from meshproto.mesh.dialer import Dialer
@@ -782,6 +783,13 @@ class BrokenNodeTests(SynchronousTestCase):
             patch.object(Peers, "established", keep_quiet),
         ):
             self.assertFound("two links", Pairs, "_establish", keep)
+
+    @slow
+    def test_a_handshake_that_may_take_for_ever(self) -> None:
+        """One that is silent at some step is never given up."""
+        self.assertFound(
+            "whole", MeshProtocol, "_deadline_passed", lambda link: None, first=6
+        )
 
     def test_a_payload_that_is_lost(self) -> None:
         original = Payloads._received
