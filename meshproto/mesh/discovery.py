@@ -8,11 +8,12 @@ this module owns, heals what that path has missed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
 from meshproto.events import (
+    CloseReason,
     Direction,
     Event,
     PeerListReceived,
@@ -61,6 +62,7 @@ class Discovery(Feature):
         self._dial = dial
         self._loop = Loop(clock, interval, self._round)
         self._asked: set[IPeerLink] = set()
+        self._introduced: dict[PeerEntry, None] = {}
         self._port = 0
         self._bound: str | None = None
 
@@ -84,6 +86,10 @@ class Discovery(Feature):
         """The dialler speaks first."""
         if link.direction is Direction.OUTGOING:
             self.introduce(link)
+
+    def peer_left(self, entry: PeerEntry, reason: CloseReason) -> None:
+        """Forget that it was told of others."""
+        self._introduced.pop(entry, None)
 
     def link_ended(self, link: IPeerLink) -> None:
         """Forget what was asked on it."""
@@ -112,10 +118,13 @@ class Discovery(Feature):
                 if other is not entry and not other.proven and other.address == seen:
                     other.address = None
         elif entry.address is None and link.direction is Direction.INCOMING:
+            claim = self._claim(entry, link, entry.said[0]) if entry.said else None
             port = port_in(entry.id)
-            if port is not None:
-                entry.address = PeerAddress.of(link.remote_host, port)
-                self._book.link(entry.address, entry.key, proven=False)
+            if claim is None and port is not None:
+                claim = PeerAddress.of(link.remote_host, port)
+            if claim is not None:
+                entry.address = claim
+                self._book.link(claim, entry.key, proven=False)
 
     def own_address(self, link: IPeerLink) -> PeerAddress | None:
         """Where the far end of a link may dial us; None when it cannot."""
@@ -147,7 +156,7 @@ class Discovery(Feature):
 
     def introduce(self, link: IPeerLink) -> None:
         """The dialler's first words on a new link: ask, and share back."""
-        self._ask(link, *self._lists(link))
+        self._ask(link, *self._first_lists(link))
         entry = self._registry.of_link(link)
         if entry is not None:
             self._emit(PeerRequestSent(peer=entry.snapshot()))
@@ -165,7 +174,7 @@ class Discovery(Feature):
             self.heard(entry, link, told, ends_introduction)
 
     def answer(self, link: IPeerLink) -> None:
-        link.send(*self._lists(link))
+        link.send(*self._first_lists(link))
         entry = self._registry.of_link(link)
         if entry is not None:
             self._emit(PeerRequestReceived(peer=entry.snapshot()))
@@ -223,12 +232,8 @@ class Discovery(Feature):
         # before it asks.
         if entry.address is not None or not entry.asked:
             return
-        if first.host != link.remote_host and not (
-            is_loopback(first.host) or (link.same_machine and self._is_here(first))
-        ):
-            return
-        claim = PeerAddress.of(link.remote_host, first.port)
-        if self._book.is_own(claim) or self._is_of_another(claim, entry):
+        claim = self._claim(entry, link, first)
+        if claim is None:
             return
         entry.address = claim
         # Whoever asked before could not be told of this peer.
@@ -238,6 +243,19 @@ class Discovery(Feature):
                 if told is not None:
                     own = self.own_address(other.link)
                     other.link.send(PeerList((own, told) if own else (told,)))
+
+    def _claim(
+        self, entry: PeerEntry, link: IPeerLink, first: PeerAddress
+    ) -> PeerAddress | None:
+        """Where a peer listens, if what it says of itself can be true."""
+        if first.host != link.remote_host and not (
+            is_loopback(first.host) or (link.same_machine and self._is_here(first))
+        ):
+            return None
+        claim = PeerAddress.of(link.remote_host, first.port)
+        if self._book.is_own(claim) or self._is_of_another(claim, entry):
+            return None
+        return claim
 
     def _is_of_another(self, claim: PeerAddress, entry: PeerEntry) -> bool:
         return any(
@@ -249,13 +267,28 @@ class Discovery(Feature):
     def _is_here(self, address: PeerAddress) -> bool:
         return self._book.is_here(address.host)
 
-    def _lists(self, link: IPeerLink) -> Iterator[PeerList]:
+    def _first_lists(self, link: IPeerLink) -> Iterator[PeerList]:
+        """What is told on a link that has just come up, and all from then on.
+
+        Of two peers that meet here the one that came later is told of the other, so
+        that not both dial.  Who has not said where it listens is told of later.
+        """
+        asking = self._registry.of_link(link)
+        if asking is None or asking.said is None or asking in self._introduced:
+            return self._lists(link, self._registry.entries())
+        self._introduced[asking] = None
+        entries = self._registry.entries()
+        return self._lists(link, entries[: entries.index(asking)])
+
+    def _lists(
+        self, link: IPeerLink, entries: Iterable[PeerEntry]
+    ) -> Iterator[PeerList]:
         own = self.own_address(link)
         head = (own,) if own is not None else ()
         asking = self._registry.of_link(link)
         told = {
             self._disclose(entry, link): None
-            for entry in self._registry.entries()
+            for entry in entries
             if entry is not asking
         }
         told.pop(own, None)

@@ -5,6 +5,7 @@ Keys are made here, and nobody else compares hosts and IDs.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from meshproto.wire.messages import Greeting, Hello, Incarnation
@@ -45,8 +46,6 @@ class Looks:
     id: str
     host: str
 
-    def resemble(self, other: Looks) -> bool:
-        """Whether both may be the same node, in two of its lives."""
-        if self.identity == other.identity:
-            return True
-        return (self.id, self.host) == (other.id, other.host)
+    def marks(self) -> tuple[Hashable, ...]:
+        """Values of which two lives of one node have one in common."""
+        return self.identity, (self.id, self.host)

@@ -202,11 +202,14 @@ class Pairs(Generic[L]):
         self._numbers: dict[L, int] = {}
         self._keys: dict[L, PeerKey] = {}
         self._pairs: dict[PeerKey, _Pair[L]] = {}
+        self._seated = 0
+        # The established links, by what a newcomer may look like.
+        self._seen: dict[Hashable, tuple[tuple[PeerKey, L], ...]] = {}
         self._pasts: OrderedDict[PeerKey, _Past] = OrderedDict()
 
     def __len__(self) -> int:
         """How many seats are taken."""
-        return sum(pair.seated for pair in self._pairs.values())
+        return self._seated
 
     def established(self, key: PeerKey) -> L | None:
         """The established link of a peer."""
@@ -384,20 +387,15 @@ class Pairs(Generic[L]):
 
     def _ghosts(self, key: PeerKey, looks: Looks) -> tuple[L, ...]:
         """Established links of other peers that may be this one in a former life."""
-        return tuple(
-            pair.established.link
-            for other, pair in self._pairs.items()
-            if other != key
-            and pair.established is not None
-            and pair.established.looks.resemble(looks)
-        )
+        alike = {k: v for look in looks.marks() for k, v in self._seen.get(look, ())}
+        return tuple(link for other, link in alike.items() if other != key)
 
     def _establish(self, key: PeerKey, link: L) -> Decision[L]:
         pair = self._pairs[key]
         others = [leg.link for leg in pair.legs() if leg.link != link]
         for other in others:
             del self._keys[other]
-        self._pairs[key] = _Pair(pair.life, established=pair.leg_of(link))
+        self._keep(key, _Pair(pair.life, established=pair.leg_of(link)))
         closing = tuple(Closing(other, CloseReason.CROSSED) for other in others)
         return Decision(key, Established(), closing)
 
@@ -406,7 +404,22 @@ class Pairs(Generic[L]):
         self._keep(key, self._pairs[key].without(link))
 
     def _keep(self, key: PeerKey, pair: _Pair[L]) -> None:
+        before = self._pairs.pop(key, None)
+        if before is not None:
+            self._seated -= before.seated
+            self._overlook(key, before.established)
         if pair.legs():
             self._pairs[key] = pair
-        else:
-            self._pairs.pop(key, None)
+            self._seated += pair.seated
+            if pair.established is not None:
+                for look in pair.established.looks.marks():
+                    seen = self._seen.get(look, ())
+                    self._seen[look] = (*seen, (key, pair.established.link))
+
+    def _overlook(self, key: PeerKey, leg: _Leg[L] | None) -> None:
+        for look in () if leg is None else leg.looks.marks():
+            others = tuple(each for each in self._seen[look] if each[0] != key)
+            if others:
+                self._seen[look] = others
+            else:
+                del self._seen[look]

@@ -62,6 +62,7 @@ class PeerEntry:
     """A seat that is taken: one peer and its link.
 
     ``headers`` and ``max_payload`` (bytes, 0 for none) are what it said of itself.
+    ``said`` are the addresses that it said of itself, None on ``mesh/1``.
     ``address`` is where the peer listens; ``proven`` when a dial showed it.
     ``round_trip`` is in seconds, None as long as it is not known.
     ``second`` is another link of the peer, beside the one that is sent on.
@@ -76,6 +77,7 @@ class PeerEntry:
     connected_at: float
     headers: Headers = NO_HEADERS
     max_payload: int = 0
+    said: tuple[PeerAddress, ...] | None = None
     round_trip: float | None = None
     address: PeerAddress | None = None
     proven: bool = False
@@ -363,6 +365,7 @@ class Registry:
         if isinstance(said, Hello):
             entry.headers = Headers(dict(said.headers))
             entry.max_payload = said.max_payload
+            entry.said = said.addresses
         self._entries[key] = entry
         link.seat = entry
         self._changed()
