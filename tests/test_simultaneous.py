@@ -23,6 +23,8 @@ from meshproto.config import NodeConfig
 from meshproto.events import (
     ChatReceived,
     CloseReason,
+    ConnectionFailed,
+    DialAttemptFailed,
     Direction,
     Event,
     PeerConnected,
@@ -38,6 +40,8 @@ reactor: Any = _reactor
 
 ROUNDS = int(os.environ.get("MESHPROTO_ROUNDS", len(some(range(25), 10))))
 CROSSINGS = int(os.environ.get("MESHPROTO_ROUNDS", len(some(range(200), 20))))
+#: What is told of a dial that came to nothing.
+FAILED = ConnectionFailed, DialAttemptFailed
 #: Turns of the reactor between the two dials, one after the other: together, and
 #: at every stage of the other one's handshake.
 LAGS = (0, 0, 0, 1, 2)
@@ -193,6 +197,9 @@ class SimultaneousTests(TestCase):
             self.assertEqual(open_connections(ports), 1 + one.crossings)
             self.assertEqual(one.heard, other.said)
             self.assertEqual(other.heard, one.said)
+            for side in sides:
+                failed = [each for each in side.events if isinstance(each, FAILED)]
+                self.assertEqual(failed, [])
             if "mesh/2" in protocols:
                 self.assertEqual([one.most, other.most], [1, 1])
                 self.assertEqual(len(one.sockets), 2)
