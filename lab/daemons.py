@@ -333,6 +333,19 @@ class Wire:
         line, end, self._unread = self._unread.partition(b"\n")
         return line + end
 
+    def frame(self) -> tuple[bytes, bytes]:
+        """The next frame of ``mesh/2``: its header with its end, and its payload.
+
+        What there is of it when the connection ends.
+        """
+        header = self.line()
+        length = header.rpartition(b" +")[2] if b" +" in header else b"0"
+        size = int(length)
+        while len(self._unread) < size and self._receive():
+            pass
+        payload, self._unread = self._unread[:size], self._unread[size:]
+        return header, payload
+
     def lines_before(self, last: bytes) -> list[bytes]:
         """The lines that come before a certain one."""
         lines: list[bytes] = []
