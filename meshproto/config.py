@@ -22,6 +22,7 @@ from meshproto.wire.greeting import MAX_GREETING, MAX_HANDSHAKE_LINE
 from meshproto.wire.mesh1 import MAX_LINE
 from meshproto.wire.messages import (
     MAX_ADDRESSES,
+    MAX_NUMBER,
     MAX_PAYLOAD,
     NO_HEADERS,
     Headers,
@@ -67,8 +68,8 @@ class NodeConfig:
     #: differs from what it sees itself (port forwards, containers).
     advertise: str | None = None
 
-    #: What the node speaks, of ``mesh/2`` and ``mesh/1``: with each peer the first
-    #: that both speak.
+    #: What the node speaks, of ``mesh/2`` and ``mesh/1``: with each peer the newest
+    #: that both speak, whatever their order here.
     protocols: tuple[str, ...] = PROTOCOLS
     #: Name of the mesh that the node belongs to, spelled like a name, or empty.  On
     #: ``mesh/2`` nodes of another mesh are refused.
@@ -95,7 +96,8 @@ class NodeConfig:
     #: Longest line, and longest handshake line, without the line end.
     max_line: int = MAX_LINE
     max_handshake_line: int = MAX_HANDSHAKE_LINE
-    #: Largest payload that is sent or taken, its headers included (``mesh/2``).
+    #: Largest payload that is sent or taken, its headers included (``mesh/2``);
+    #: never more than ``send_queue_hard``.
     max_payload: int = MAX_PAYLOAD
     #: Incoming links that have not finished the handshake: in all, and from
     #: one remote address (loopback exempt).
@@ -154,7 +156,7 @@ class NodeConfig:
         self._check_range("max_line", MAX_GREETING, None)
         self._check_range("max_handshake_line", MAX_GREETING, self.max_line)
         self._check_range("send_queue_hard", self.send_queue_soft, None)
-        self._check_range("max_payload", 1, None)
+        self._check_range("max_payload", 1, MAX_NUMBER)
         for setting in (
             "discovery_interval",
             "maintenance_interval",
@@ -232,6 +234,8 @@ class NodeConfig:
                 check_name(mesh)
             except ValueError as error:
                 raise ConfigError("mesh", f"{mesh!r}: {error}") from None
+            if "mesh/2" not in self.protocols:
+                raise ConfigError("mesh", "a mesh has a name on mesh/2 only")
 
     def _check_headers(self) -> None:
         headers = self.headers

@@ -10,7 +10,7 @@
     ├── NotRunning             the node is not started, or stopped already
     ├── WrongLoop              the asyncio loop that runs is not the reactor's
     ├── UnknownPeer            no link to a peer of that ID
-    │   └── AmbiguousPeer      several hosts run a peer of that ID
+    │   └── AmbiguousPeer      several peers have that ID
     └── ConnectError           a dial that did not become a link
         ├── DialFailed         the network said no
         ├── HandshakeTimeout   the far side did not answer in time
@@ -82,7 +82,7 @@ class UnknownPeer(MeshError, LookupError):
 
 
 class AmbiguousPeer(UnknownPeer):
-    """Peers on several hosts share that ID; pass one of `MeshNode.peers()`."""
+    """Several peers have that ID; pass one of `MeshNode.peers()`."""
 
 
 class ConnectError(MeshError):

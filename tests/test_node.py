@@ -62,6 +62,7 @@ class NodeCase(SynchronousTestCase):
     def prepared(self, **settings: object) -> Bench:
         """A node that has not been started."""
         settings.setdefault("name", "alice")
+        settings.setdefault("protocols", ("mesh/1",))
         bench = Bench(NodeConfig(**settings))  # type: ignore[arg-type]
         self.addCleanup(self.clean_up, bench)
         return bench
@@ -590,6 +591,16 @@ class SayTests(NodeCase):
                 bench.node.send("bob", text)
         self.assertEqual(wire.heard(), b"")
         self.assertFalse(bench.of(PeerDisconnected))
+
+    def test_a_long_line_is_a_payload(self) -> None:
+        bench = self.bench(protocols=("mesh/2", "mesh/1"), max_line=1000)
+        wire = bench.guest("bob:bob")
+        self.assertTrue(bench.node.broadcast("x" * 1000))
+        self.assertEqual(wire.heard(), b"x" * 1000 + b"\n")
+        for text in ("x" * 1001, "\u20ac" * 334):
+            [(peer, why)] = bench.node.broadcast(text).missed
+            self.assertEqual((peer.id, why), ("bob", "speaks only mesh/1"))
+        self.assertEqual(wire.heard(), b"")
 
     def test_what_a_peer_cannot_be_given_is_told(self) -> None:
         bench = self.bench()

@@ -116,6 +116,16 @@ class UrgentOnceTests(OutboxCase):
         self.ease()
         self.assertEqual(self.taken()[FULL + 1 :], b"PONG\n")
 
+    def test_of_answers_to_many_pings_the_latest_waits(self) -> None:
+        self.fill()
+        for number in range(1000):
+            self.outbox.write_urgent(b"PONG %d\n" % number)
+            self.outbox.write_urgent(b"PING\n")
+        self.assertEqual(self.outbox.size, len(b"PONG 999\nPING\n"))
+        self.ease()
+        self.assertEqual(self.taken()[FULL + 1 :], b"PONG 999\nPING\n")
+        self.assertEqual(self.outbox.size, 0)
+
 
 class FinishTests(OutboxCase):
     def setUp(self) -> None:
@@ -174,7 +184,7 @@ class LimitTests(OutboxCase):
     def test_urgent_lines_count_too(self) -> None:
         self.fill()
         self.outbox.write(bytes(self.limit))
-        self.outbox.write_urgent(b"\n")
+        self.outbox.write_urgent(b"P\n")
         self.assertEqual(self.overruns, 1)
 
     def test_lines_that_have_left_do_not_count(self) -> None:

@@ -147,7 +147,8 @@ class KeyTests(SynchronousTestCase):
             return len({*Looks(GREATER, "bob", "192.0.2.2").marks()} & {*other})
 
         self.assertEqual(common(GREATER, "bob", "192.0.2.2"), 2)
-        self.assertEqual(common(GREATER, "eve", "192.0.2.3"), 1)
+        self.assertEqual(common(GREATER, "eve", "192.0.2.2"), 1)
+        self.assertEqual(common(GREATER, "eve", "192.0.2.3"), 0)
         self.assertEqual(common(LESSER, "bob", "192.0.2.2"), 1)
         self.assertEqual(common(LESSER, "bob", "192.0.2.3"), 0)
         self.assertEqual(common(LESSER, "eve", "192.0.2.2"), 0)

@@ -111,6 +111,10 @@ SESSION: list[tuple[Event, str | None]] = [
         r"[bob] two\x0alines",
     ),
     (
+        DataReceived(peer=BOB, payload=b"x" * (16 * 1024 + 1), headers=NO_HEADERS),
+        "[NETWORK] Peer bob sent 16,385 bytes of data",
+    ),
+    (
         DataReceived(peer=BOB, payload=b"\xff" * 2048, headers=NO_HEADERS),
         "[NETWORK] Peer bob sent 2,048 bytes of data",
     ),
@@ -213,6 +217,16 @@ class LineTests(SynchronousTestCase):
         for event, line in SESSION:
             expected = None if isinstance(event, DebugEvent) else line
             self.assertEqual(narrator.line(event), expected)
+
+    def test_two_peers_of_one_id_and_host(self) -> None:
+        """Their keys tell them apart: each leaves by itself."""
+        one, two = (replace(BOB, key=key) for key in ("one", "two"))
+        narrator = Narrator("alice")
+        for who in (one, two):
+            narrator.skip(connected(who))
+        self.assertEqual(len(narrator.peers), 2)
+        narrator.skip(gone(one))
+        self.assertEqual(narrator.peers, (two,))
 
     def test_every_event_has_a_line(self) -> None:
         """No event type is missing from the session above.

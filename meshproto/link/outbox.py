@@ -103,13 +103,12 @@ class Outbox:
             self._transport.write(lines)
 
     def write_urgent(self, line: bytes) -> None:
-        """Queue a line before the others, unless the same one waits there already.
+        """Queue a line before the others, in place of one with the same first word.
 
-        So whoever asks a thousand times and takes no answer gets one.
+        So whoever asks a thousand times and takes no answer gets one, the latest.
         """
         if self._congested:
-            if line not in self._urgent:
-                self._enqueue(line, urgent=True)
+            self._enqueue(line, urgent=True)
         elif not self._closed:
             self._transport.write(line)
 
@@ -157,7 +156,11 @@ class Outbox:
         if self._closed or self._on_flushed is not None:
             return
         if urgent:
-            self._urgent += (line,)
+            word = line.split(None, 1)[0]
+            older = [each for each in self._urgent if each.split(None, 1)[0] == word]
+            self.size -= sum(map(len, older))
+            others = tuple(each for each in self._urgent if each not in older)
+            self._urgent = (*others, line)
         else:
             if self._lines is _NONE:
                 self._lines = deque()

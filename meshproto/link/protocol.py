@@ -264,6 +264,10 @@ class MeshProtocol(LineReceiver):
             while inbox.waiting or inbox.reader.waiting:
                 if not inbox.waiting:
                     inbox.feed(b"")
+                    if not inbox.waiting and self._clock.seconds() >= self.turn_ends:
+                        # Frames that say nothing take time as well.
+                        self._follow(flow.turn_over())
+                        return
                     continue
                 message = inbox.waiting.pop()
                 if isinstance(message, RemoteProtocolError):

@@ -21,6 +21,7 @@ from meshproto.errors import (
     HandshakeFailed,
     HandshakeTimeout,
     MeshError,
+    MeshFull,
     NotRunning,
 )
 from meshproto.events import (
@@ -188,6 +189,8 @@ class Dialer:
             case Linked(_, key):
                 self._book.dial_ended(target)
                 self._book.link(target, key, proven=True)
+            case Failed(MeshFull()):
+                self._book.postpone(target, self._clock.seconds())
             case Failed():
                 lonely = self._seats()[0] == 0
                 decision = self._book.dial_failed(

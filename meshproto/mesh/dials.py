@@ -14,7 +14,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from meshproto.config import NodeConfig
 from meshproto.errors import (
     ConnectError,
-    HandshakeFailed,
     HandshakeRejected,
     MeshFull,
     SelfConnection,
@@ -75,7 +74,7 @@ class Dials:
             max_dials=config.max_dials,
             timeout=config.connection_timeout,
             connect=self._connect_to_others,
-            seats=lambda: (len(registry), registry.max_peers),
+            seats=lambda: (registry.taken, registry.max_peers),
             on_report=self._dial_ended,
         )
 
@@ -108,7 +107,7 @@ class Dials:
             if entry is not None:
                 return succeed(entry.snapshot())
         seats = self._registry.max_peers
-        if len(self._registry) >= seats:
+        if self._registry.taken >= seats:
             return self._cannot(MeshFull(target, f"all {seats} seats are taken"))
         return self._dialer.dial(target)
 
@@ -125,8 +124,9 @@ class Dials:
         """The link gave way to a dial of that peer, which is still under way."""
         if link.target is not None and link in self._unsettled:
             self._unsettled.discard(link)
+            left = link.opened_at + self._timeout - self._clock.seconds()
             self._crossed.setdefault(key, {})[link.target] = self._clock.callLater(
-                self._timeout, self._lose_patience, key, link.target
+                max(left, 0.0), self._lose_patience, key, link.target
             )
 
     def met(self, entry: PeerEntry) -> None:
@@ -192,7 +192,7 @@ class Dials:
         del waiting[target]
         if not waiting:
             del self._crossed[key]
-        error = HandshakeFailed(target, "it dialled this node, and gave up")
+        error = HandshakeRejected(target, REFUSED_BY_IT[RefusalReason.CROSSING])
         self._dialer.settle(target, Failed(error))
 
     def _connect_to_others(self, target: Target) -> Deferred[IPeerLink]:

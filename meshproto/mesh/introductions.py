@@ -14,7 +14,7 @@ from meshproto.mesh.refusals import REFUSED_BY_IT, REFUSED_BY_US
 from meshproto.rules.identity import PeerKey, key_of
 from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.pairs import Decision, Established, Pairs, Unwanted, Verdict
-from meshproto.rules.registry import PeerEntry, Registry, host_key
+from meshproto.rules.registry import Registry, host_key
 from meshproto.wire.address import PeerAddress
 from meshproto.wire.messages import (
     Greeting,
@@ -61,7 +61,7 @@ class Introductions:
         self._incarnation = incarnation
         self._mesh = config.mesh
         self._headers = tuple(config.headers.items())
-        self._max_payload = config.max_payload
+        self._max_payload = min(config.max_payload, config.send_queue_hard)
         self._own_address = own_address
         self._probe = probe
         self._pairs: Pairs[IPeerLink] = Pairs(
@@ -149,24 +149,22 @@ class Introductions:
 
     def _carry_out(self, link: IPeerLink, decision: Decision[IPeerLink]) -> Verdict:
         verdict = decision.verdict
-        entry: PeerEntry | None = None
         if isinstance(verdict, Established):
-            entry = self._seat(link, decision.key)
+            self._seat(link, decision.key)
         elif isinstance(verdict, Unwanted):
             self._unwanted(link, decision.key, verdict.reason)
         for closing in decision.closing:
-            if entry is not None:
-                self._dials.linked(closing.link, entry)
+            # Its dial has led to the peer, which nobody may hear of before READY.
+            self._dials.crossed(closing.link, decision.key)
             closing.link.close(closing.reason)
         for doubtful in decision.probing:
             self._probe(doubtful)
         self._reserve()
         return verdict
 
-    def _seat(self, link: IPeerLink, key: PeerKey) -> PeerEntry:
-        hello = self._heard[link]
+    def _seat(self, link: IPeerLink, key: PeerKey) -> None:
         self._seated += 1
-        return self._registry.seat(key, hello, link, self._clock.seconds())
+        self._registry.seat(key, self._heard[link], link, self._clock.seconds())
 
     def _unwanted(self, link: IPeerLink, key: PeerKey, reason: RefusalReason) -> None:
         hello = self._heard[link]

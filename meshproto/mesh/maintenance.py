@@ -101,7 +101,7 @@ class Maintenance(Feature):
             return
         if not answered(probed_at, link.last_heard):
             link.abort(CloseReason.PROBE_UNANSWERED)
-        elif is_mute(entry.spoke_at, self._clock.seconds()):
+        elif entry.said is None and is_mute(entry.spoke_at, self._clock.seconds()):
             # It lives and dials us as if there were no link: for it there is
             # none.  An original forgets a link like that, and never heals.
             link.close(CloseReason.FORGOTTEN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Any, cast, overload
@@ -104,6 +105,9 @@ class MeshNode:
             listen=config.listen,
             timeout=config.connection_timeout,
         )
+        # Who speaks only mesh/1 sends no payloads.
+        mesh2 = "mesh/2" in config.protocols
+        self._longest_chat = config.max_line if mesh2 else sys.maxsize
         self._compose()
         self._phase = _Phase.NEW
         self._listening: IListeningPort | None = None
@@ -121,7 +125,10 @@ class MeshNode:
         addresses = config.max_addresses_per_list
         wires: dict[str, IWire] = {
             "mesh/1": Mesh1(max_line=config.max_line, max_addresses=addresses),
-            "mesh/2": Mesh2(max_addresses=addresses, max_payload=config.max_payload),
+            "mesh/2": Mesh2(
+                max_addresses=addresses,
+                max_payload=min(config.max_payload, config.send_queue_hard),
+            ),
         }
         self._registry = registry = Registry("", config.max_peers)
         self._book = book = AddressBook(
@@ -359,16 +366,19 @@ class MeshNode:
         """Say something to every peer.
 
         A line of text is chat, and every peer takes it.  Bytes, a text with line
-        breaks, and whatever has ``headers``, travel as a payload of up to 1 MiB,
+        breaks or of more than `NodeConfig.max_line` bytes, and whatever has
+        ``headers``, travel as a payload of up to `NodeConfig.max_payload` bytes,
         which peers hear of as `DataReceived`; one that speaks only ``mesh/1`` takes
         none and is named in `Delivery.missed`.
 
         Returns whom it was handed to: false when there is nobody.  Raises
-        `LocalProtocolError`, and sends nothing, when the message is an empty text
-        or too large; `NotRunning` when the node is not running.
+        `LocalProtocolError`, and sends nothing, when the message is an empty text,
+        too large, or has headers that break a rule; `TypeError` for what is neither
+        text nor bytes, and for headers that are no mapping of texts; `NotRunning`
+        when the node is not running.
         """
         self._require_running()
-        data = payload_of(message, headers)
+        data = payload_of(message, headers, longest=self._longest_chat)
         if data is None:
             assert isinstance(message, str)
             return self._fanout.broadcast(message)
@@ -387,7 +397,7 @@ class MeshNode:
         """
         self._require_running()
         entry = self._registry.find(peer)
-        data = payload_of(message, headers)
+        data = payload_of(message, headers, longest=self._longest_chat)
         if data is None:
             assert isinstance(message, str)
             return self._fanout.send(entry, message)

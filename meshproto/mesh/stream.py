@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from meshproto.events import Event
+from meshproto.events import DataReceived, Event
+
+#: Bytes of payloads that wait in one iterator before the node stops reading.
+MAX_WAITING: Final = 8 * 1024 * 1024
 
 E = TypeVar("E", bound=Event)
 
@@ -16,9 +19,9 @@ E = TypeVar("E", bound=Event)
 class EventStream(Generic[E]):
     """An asynchronous iterator over the events of one node.
 
-    Nothing is dropped: when ``limit`` events wait, ``on_full`` is called, and
-    ``on_caught_up`` when half of them have been taken.  The iteration ends when
-    the node has stopped, or when the stream is closed.
+    Nothing is dropped: when ``limit`` events wait, or `MAX_WAITING` bytes of
+    payloads, ``on_full`` is called, and ``on_caught_up`` when half of them have been
+    taken.  The iteration ends when the node has stopped, or when the stream is closed.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class EventStream(Generic[E]):
         self._on_caught_up = on_caught_up
         self._on_closed = on_closed
         self._events: deque[E] = deque()
+        self._size = 0
         self._waiting: deque[Deferred[None]] = deque()
         self._full = False
         self._ended = False
@@ -42,7 +46,11 @@ class EventStream(Generic[E]):
         if self._ended:
             return
         self._events.append(event)
-        if len(self._events) >= self._limit and not self._full:
+        if isinstance(event, DataReceived):
+            self._size += len(event.payload)
+        if not self._full and (
+            len(self._events) >= self._limit or self._size >= MAX_WAITING
+        ):
             self._full = True
             self._on_full(self)
         self._wake()
@@ -64,7 +72,13 @@ class EventStream(Generic[E]):
             self._waiting.append(turn)
             await turn
         event = self._events.popleft()
-        if self._full and len(self._events) <= self._limit // 2:
+        if isinstance(event, DataReceived):
+            self._size -= len(event.payload)
+        if (
+            self._full
+            and len(self._events) <= self._limit // 2
+            and self._size <= MAX_WAITING // 2
+        ):
             self._full = False
             self._on_caught_up(self)
         return event
@@ -72,6 +86,7 @@ class EventStream(Generic[E]):
     async def aclose(self) -> None:
         """Take no more events: those that wait are dropped."""
         self._events.clear()
+        self._size = 0
         self.end()
         if self._full:
             self._full = False

@@ -45,10 +45,17 @@ BACKOFF_CAP = 60.0
 #: late is to be joined soon.
 BACKOFF_CAP_LONELY = 10.0
 
+#: Seconds after which an address is dialled again for which there was no seat: at
+#: least, and half of the most.
+POSTPONED = 5.0
+
 #: Seconds after which a link counts as one that works.
 SETTLED = 5.0
 #: Seconds in which word of others makes us dial an address early once.
 HASTE_INTERVAL = 10.0
+
+#: Addresses of one peer that a dial proves.  More are a claim, whatever is behind.
+MAX_PROVEN = 8
 
 #: Ports below belong to system services; gossip does not make us knock there.
 FIRST_UNPRIVILEGED_PORT = 1024
@@ -255,11 +262,22 @@ class AddressBook:
         record.due = now + delay
         return Retry(delay, record.failures)
 
+    def postpone(self, target: Target, now: float) -> None:
+        """A dial has ended for a reason that says nothing of the address."""
+        record = self._record(target)
+        record.dialling = False
+        record.due = now + (1 + self._rng.random()) * POSTPONED
+        self._update_idle(record)
+        self._forget_if_idle(record)
+
     def link(self, target: Target, peer: PeerKey, *, proven: bool) -> None:
         """The address belongs to a connected peer; ``proven`` by a dial.
 
         Where that is only a claim, it makes no room that gossip would not get.
         """
+        if proven and not self.is_given(target):
+            others = (r for r in self._linked.get(peer, ()) if r.proven and not r.given)
+            proven = sum(r.target != target for r in others) < MAX_PROVEN
         claim = not proven and self._key(target) not in self._records
         if claim and not self._has_room():
             return

@@ -48,4 +48,4 @@ class Looks:
 
     def marks(self) -> tuple[Hashable, ...]:
         """Values of which two lives of one node have one in common."""
-        return self.identity, (self.id, self.host)
+        return (self.identity, self.host), (self.id, self.host)

@@ -50,8 +50,8 @@ take place: the newcomer is refused as CLONED.
 
 *Probes.*  A dialler that is refused because of an established link has that link
 probed.  So has a newcomer under another key that may be an established peer after a
-restart: it has the peer's identity, or its ID and host.  That holds for one that is
-refused as FULL as well, so that no ghost keeps a seat.
+restart: it comes from the peer's host, and has its identity or its ID.  That holds
+for one that is refused as FULL as well, so that no ghost keeps a seat.
 
 *Claims.*  Where identities are not proven, a HELLO closes no established link: each
 incarnation is a peer of its own, and ``ended`` is not believed.  Only a probe that

@@ -284,7 +284,7 @@ class Registry:
         return self._entries.get(key)
 
     def of_id(self, id: str) -> tuple[PeerEntry, ...]:
-        """The peers of that ID: one at most for each host."""
+        """The peers that call themselves so."""
         return tuple(e for e in self._entries.values() if e.id == id)
 
     def at_host(self, host: str) -> tuple[PeerEntry, ...]:
@@ -306,8 +306,7 @@ class Registry:
             raise UnknownPeer(f"no peer with the ID {peer!r} is connected")
         if len(entries) > 1:
             raise AmbiguousPeer(
-                f"{len(entries)} hosts run a peer with the ID {peer!r}: "
-                "pass one of peers()"
+                f"{len(entries)} peers have the ID {peer!r}: pass one of peers()"
             )
         return entries[0]
 
@@ -354,8 +353,13 @@ class Registry:
             self._changed()
         return Left(entry)
 
+    @property
+    def taken(self) -> int:
+        """How many seats are taken, by peers and by handshakes."""
+        return len(self._entries) + self.reserved
+
     def _is_full(self) -> bool:
-        return len(self._entries) + self.reserved >= self.max_peers
+        return self.taken >= self.max_peers
 
     def seat(
         self, key: PeerKey, said: Greeting | Hello, link: IPeerLink, now: float

@@ -9,7 +9,7 @@ window's title, hide a part of its text or make up a second line.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from meshproto.events import (
@@ -41,6 +41,7 @@ from meshproto.events import (
     PongReceived,
 )
 from meshproto.run.lookalikes import skeletons
+from meshproto.wire.mesh1 import MAX_LINE
 
 #: What stands in brackets at the head of a line that no peer wrote.
 TAGS = frozenset(
@@ -58,6 +59,8 @@ TAGS = frozenset(
 
 #: Addresses that a report, or a line of a debugger's, lists.
 MAX_KNOWN_SHOWN = 10
+#: Bytes of the longest payload that is shown as text: no more than a line of chat.
+MAX_TEXT_SHOWN = MAX_LINE
 
 _INDENT = "  "
 _TAB = "    "
@@ -167,10 +170,10 @@ class Narrator:
         self._own_name = own_name
         self._own_looks = _looks(own_name)
         self._max_peers = 0
-        self._peers: dict[tuple[str, str], Peer] = {}
+        self._peers: dict[Hashable, Peer] = {}
         #: How many peers there are of each look of a name.
         self._named: dict[str, int] = {}
-        self._reaped: set[tuple[str, str]] = set()
+        self._reaped: set[Hashable] = set()
         self._is_leaving = False
 
     def line(self, event: Event) -> str | None:
@@ -262,7 +265,7 @@ class Narrator:
                 return self._said(peer, text)
             case DataReceived(peer=peer, payload=payload, headers=headers):
                 try:
-                    if not headers:
+                    if not headers and len(payload) <= MAX_TEXT_SHOWN:
                         return self._said(peer, payload.decode())
                 except UnicodeDecodeError:
                     pass
@@ -499,8 +502,8 @@ def _size(text: str) -> int:
     return len(text.encode())
 
 
-def _key(peer: Peer) -> tuple[str, str]:
-    return peer.id, peer.host
+def _key(peer: Peer) -> Hashable:
+    return peer.key or (peer.id, peer.host)
 
 
 def _failed(target: str, reason: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import Final
 
 from meshproto.wire.address import PeerAddress
@@ -271,14 +272,24 @@ Message = (
 )
 
 
-def payload_of(message: str | bytes, headers: Mapping[str, str] | None) -> Data | None:
+def payload_of(
+    message: str | bytes, headers: Mapping[str, str] | None, *, longest: float = inf
+) -> Data | None:
     """The message as a payload; None when it is chat.
 
-    Raises `LocalProtocolError` for a text or headers that cannot be sent, and
-    `TypeError` for what is neither text nor bytes.
+    Chat is a line of at most ``longest`` bytes, and has no headers.  Raises
+    `LocalProtocolError` for a text or headers that cannot be sent, and `TypeError`
+    for what is neither text nor bytes, and headers that are no mapping of texts.
     """
+    if not isinstance(headers, Mapping | None):
+        raise TypeError(f"headers are a mapping of texts, not {headers!r}")
     if isinstance(message, str):
-        if not headers and "\n" not in message and "\r" not in message:
+        if (
+            not headers
+            and "\n" not in message
+            and "\r" not in message
+            and (4 * len(message) <= longest or _size_of(message) <= longest)
+        ):
             return None
         try:
             message = message.encode("utf-8")
@@ -292,6 +303,10 @@ def payload_of(message: str | bytes, headers: Mapping[str, str] | None) -> Data 
         return Data(bytes(message), tuple((headers or {}).items()))
     except ValueError as error:
         raise LocalProtocolError(f"headers: {error}") from None
+
+
+def _size_of(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
 
 
 def is_id(text: str) -> bool:
