@@ -29,7 +29,7 @@ from typing import NamedTuple, Self
 from lab.terminals import environment
 
 #: Seconds after which a wait is a failure.
-PATIENCE = 30.0
+PATIENCE = 45.0
 _PAUSE = 0.01
 
 _TWISTD = "from twisted.scripts.twistd import run; run()"
