@@ -10,7 +10,7 @@ An address is in one of these conditions::
     proven    a node has answered there; kept, and dialled with backoff
     given     named by the user; never forgotten
     linked    belongs to a connected peer; not dialled while it is connected
-    own       this node's own by its settings; never dialled
+    own       the node's own advertised address; never dialled
 
 A dial that leads back to this node counts as failed, and no more: another node may
 listen there later.
