@@ -12,7 +12,7 @@ WAITING        its turn is over                  are delivered in its next turn
 PAUSED         one or more reasons to pause      are delivered when all are resumed
 BLOCKED        both                              are delivered when neither is left
 LAST_WORDS     cut off, and its turn is over     are delivered in its next turns
-LAST_TURN      cut off                           are being delivered; the link ends
+LAST_TURN      cut off                           are being delivered; then it ends
 FORSAKEN       cut off, then paused              are dropped; the link ends next turn
 ENDED          it has ended                      are dropped
 =============  ================================  ====================================
