@@ -62,7 +62,7 @@ Input = Message | Verdict
 
 
 class State(Enum):
-    """Where a link stands."""
+    """How far a link has come."""
 
     # The table is looked up for every message; an Enum hashes its name, slowly.
     __hash__ = object.__hash__
