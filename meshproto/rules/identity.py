@@ -40,7 +40,7 @@ def key_of_greeting(greeting: Greeting, host: str) -> PeerKey:
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What makes a node look like a known peer after a restart."""
+    """What makes a restarted node look like a peer that we know."""
 
     identity: str
     id: str
