@@ -14,7 +14,7 @@ from meshproto.wire.messages import Data, Message
 
 
 class IReader(Protocol):
-    """What arrives on one link, as messages."""
+    """Decodes what arrives on one link into messages."""
 
     @property
     def waiting(self) -> bool:
