@@ -688,6 +688,7 @@ def hello_of(identity: str, *, id: str = "bob", link: int = 1, mesh: str = "") -
 class MarkTests(WireTestCase):
     """A TAB behind the greeting says ``mesh/2``."""
 
+    @slow
     def test_visitor_without_it_sees_none(self) -> None:
         """Every byte of a link in ``mesh/1``, whatever the daemon speaks besides."""
         for options in ((), ("--protocol", "mesh/1")):
@@ -871,6 +872,7 @@ class FrameTests(WireTestCase):
         wire.say(header + payload)
         self.check_refused(wire, "ourselves")
 
+    @slow
     def test_what_ends_the_link(self) -> None:
         """Before it is established; the daemon says why."""
         for said, reason in some(
@@ -888,6 +890,7 @@ class FrameTests(WireTestCase):
             wire, _ = self.dial(alice, said)
             self.check_kept_away(wire, alice, reason)
 
+    @slow
     def test_what_ends_a_peer(self) -> None:
         """What came before a bad frame is heard, and nothing after it."""
         alice = self.alice()

@@ -181,8 +181,8 @@ class Mesh2:
         """The frames of a message, made lazily.
 
         ``number`` tells it from other messages in pieces on the same link.  Other
-        frames may be sent in between; `abort` abandons the rest.  Raises
-        `LocalProtocolError`, before the first frame, when the message is too large.
+        frames may be sent in between.  Raises `LocalProtocolError`, before the first
+        frame, when the message is too large.
         """
         if message.size > self._max_payload:
             raise LocalProtocolError(
@@ -190,10 +190,6 @@ class Mesh2:
                 f"this one has {message.size}"
             )
         return _pieces(encode_fields(message.headers), message.payload, number)
-
-    def abort(self, number: int = 0) -> bytes:
-        """The frame that abandons a message in pieces."""
-        return frame("ABORT", number)
 
 
 class Mesh2Reader:
