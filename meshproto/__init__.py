@@ -1,4 +1,4 @@
-"""A peer-to-peer mesh to embed in a Python program.
+"""The peer mesh that you embed in Python.
 
 Every node connects to every other node, finds new ones on its own, and
 exchanges messages with all of them::
