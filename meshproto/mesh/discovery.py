@@ -269,9 +269,9 @@ class Discovery(Feature):
     def _first_lists(self, link: IPeerLink) -> Iterator[PeerList]:
         """The first lists sent on a link; later ones name every peer.
 
-        A new peer is told only of peers that came before it, so that of two peers
-        only the later one dials.  A ``mesh/1`` peer does not say where it listens
-        in its handshake, so it is told of everybody.
+        A new peer is told only of those that came before it, so that of two peers
+        only the later one dials.  A ``mesh/1`` peer is told of everybody: it has not
+        said where it listens, so others are told of it later.
         """
         asking = self._registry.of_link(link)
         if asking is None or asking.said is None or asking in self._introduced:
