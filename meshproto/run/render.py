@@ -129,8 +129,8 @@ def guarded(line: str, columns: int) -> str:
     A terminal wraps long lines, so a message of the right length could continue on
     the next row as what looks like a line of ours.  Where that is possible, the line
     is wrapped here, and a row that starts with ``[`` is indented; any other line is
-    left to the terminal.  Terminals differ in the width of some characters, so both
-    widths are considered.
+    left to the terminal.  Terminals differ in the width of some characters, so the
+    check allows for any of them.
     """
     least = most = 0
     for char in line:
