@@ -230,7 +230,7 @@ class MeshNode:
 
     @property
     def host(self) -> IPeerHost:
-        """The owner of this node's links, for a `MeshServerFactory` of your own."""
+        """What to build a `MeshServerFactory` or `MeshClientFactory` with."""
         return self._host
 
     # A zope interface cannot declare overloads.
