@@ -243,7 +243,7 @@ def completions(
 ) -> Iterator[str]:
     """Completions of a typed text: whole lines, which may differ from it in case.
 
-    ``addresses`` returns completions for ``/connect``, ``names`` the names of peers.
+    ``addresses`` returns what ``/connect`` can be given, ``names`` the peers' names.
     """
     if text.startswith("/") and not text.startswith("//"):
         for command, (arguments, _) in COMMANDS.items():
