@@ -30,7 +30,7 @@ from bench.driver import (
     wrong,
 )
 
-#: The batch size, if measured, against which contestants without batches compare.
+#: Compare contestants without batches with ours at this batch size, if measured.
 USUAL_BATCH = 32
 
 HEADS = (
