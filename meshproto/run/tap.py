@@ -1,4 +1,4 @@
-"""``twistd meshnode``: a node as a daemon."""
+"""``twistd meshnode``: runs a node as a daemon."""
 
 from __future__ import annotations
 
