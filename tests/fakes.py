@@ -294,6 +294,9 @@ class FakeLink:
         if not self.over:
             self.lines += lines.splitlines(keepends=True)
 
+    def send_pieces(self, pieces: Iterable[bytes]) -> None:
+        self.send_lines(b"".join(pieces), at_once=True)
+
     def send_urgent(self, message: Message) -> None:
         if not self.over:
             self.sent.append(message)

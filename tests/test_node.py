@@ -207,12 +207,18 @@ class BootstrapTests(NodeCase):
             [
                 BootstrapFailed(
                     target=target,
-                    reason="closed without an answer",
+                    reason="closed without an answer, perhaps it speaks only mesh/2",
                     attempt=2,
                     retry_in=1.0,
                 )
             ],
         )
+
+    def test_who_speaks_mesh2_knows_that_this_is_not_the_reason(self) -> None:
+        bench = self.bench(bootstrap=(BOB,), protocols=("mesh/2", "mesh/1"))
+        bench.dialled(BOB).succeed().hang_up()
+        (told,) = bench.of(BootstrapFailed)
+        self.assertEqual(told.reason, "closed without an answer")
 
     def test_every_kind_of_failure_has_its_reason(self) -> None:
         bench = self.bench(bootstrap=(BOB,))

@@ -4,13 +4,13 @@ A Twisted transport buffers without bound.  It does say when it has too much
 (64 KiB), by pausing its producer; the outbox is that producer, and keeps what
 comes after in its own, counted queue.  So the memory that one peer can take is
 known, a peer that takes nothing is noticed, and control messages can overtake
-the chat that waits.
+the chat that waits.  Both pass between the pieces of a large message.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from twisted.internet.interfaces import (
@@ -26,6 +26,7 @@ from meshproto.link.sockets import is_direct, write_now
 _BATCH = 64 * 1024
 #: The queue of whoever has nothing queued; never added to.
 _NONE: deque[bytes] = deque(maxlen=0)
+_NO_PIECES: deque[tuple[int, bytes]] = deque(maxlen=0)
 
 
 class OutboxOwner(Protocol):
@@ -50,6 +51,7 @@ class Outbox:
 
     # A node may have thousands of links, and most of them nothing to send.
     __slots__ = (
+        "_behind",
         "_clock",
         "_closed",
         "_congested",
@@ -58,6 +60,7 @@ class Outbox:
         "_lines",
         "_on_flushed",
         "_owner",
+        "_pieces",
         "_stall_check",
         "_stall_timeout",
         "_transport",
@@ -83,6 +86,9 @@ class Outbox:
         self._owner = owner
         self._on_flushed: Callable[[], None] | None = None
         self._lines = _NONE
+        # Each piece with the number of the line that it has to wait for.
+        self._pieces = _NO_PIECES
+        self._behind = 0
         self.size = 0
         self._congested = False
         self._closed = False
@@ -101,6 +107,21 @@ class Outbox:
             write_now(self._transport, lines)
         else:
             self._transport.write(lines)
+
+    def write_pieces(self, pieces: Iterable[bytes]) -> None:
+        """Queue a message in pieces behind what waits.
+
+        Lines that are written later may pass between the pieces, and before them.
+        """
+        first, *others = pieces
+        if not (others or self._pieces):
+            self.write(first, at_once=True)
+            return
+        for piece in (first, *others):
+            if self._congested or self._lines or self._pieces:
+                self._enqueue_piece(piece)
+            elif not self._closed:
+                self._transport.write(piece)
 
     def write_urgent(self, line: bytes) -> None:
         """Queue a line before the others, in place of one with the same first word.
@@ -123,6 +144,7 @@ class Outbox:
             return
         self._closed = True
         self._lines = _NONE
+        self._pieces = _NO_PIECES
         self._urgent = ()
         self.size = 0
         self._on_flushed = None
@@ -165,7 +187,19 @@ class Outbox:
             if self._lines is _NONE:
                 self._lines = deque()
             self._lines.append(line)
-        self.size += len(line)
+            self._behind += 1
+        self._grow(len(line))
+
+    def _enqueue_piece(self, piece: bytes) -> None:
+        if self._closed or self._on_flushed is not None:
+            return
+        if self._pieces is _NO_PIECES:
+            self._pieces = deque()
+        self._pieces.append((self._behind, piece))
+        self._grow(len(piece))
+
+    def _grow(self, size: int) -> None:
+        self.size += size
         if self.size > self._limit:
             self._owner.overrun()
 
@@ -173,7 +207,7 @@ class Outbox:
         shrunk = False
         while not (self._congested or self._closed):
             batch = list(self._urgent)
-            if not (batch or self._lines):
+            if not (batch or self._lines or self._pieces):
                 break
             self._urgent = ()
             size = sum(map(len, batch))
@@ -181,14 +215,22 @@ class Outbox:
                 line = self._lines.popleft()
                 batch.append(line)
                 size += len(line)
+            # A piece each time, so that no flood of lines keeps it back.
+            if self._pieces and self._pieces[0][0] <= self._behind - len(self._lines):
+                _, piece = self._pieces.popleft()
+                batch.append(piece)
+                size += len(piece)
             self.size -= size
             shrunk = True
             self._transport.write(b"".join(batch))
         if shrunk:
             if not self._lines:
                 self._lines = _NONE
+            if not self._pieces:
+                self._pieces = _NO_PIECES
             self._owner.eased()
-        if self._on_flushed is not None and not (self._lines or self._urgent):
+        waiting = self._lines or self._urgent or self._pieces
+        if self._on_flushed is not None and not waiting:
             flushed, self._on_flushed = self._on_flushed, None
             self.close()
             flushed()

@@ -18,6 +18,7 @@ still untold: `Flow` says when they are told, and when the link ends.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import assert_never
 
@@ -215,6 +216,11 @@ class MeshProtocol(LineReceiver):
         """Queue encoded lines."""
         if self._outbox is not None and not self._over:
             self._outbox.write(lines, at_once=at_once)
+
+    def send_pieces(self, pieces: Iterable[bytes]) -> None:
+        """Queue a message in pieces."""
+        if self._outbox is not None and not self._over:
+            self._outbox.write_pieces(pieces)
 
     def send_urgent(self, message: Message) -> None:
         """Queue a control message before the chat that waits."""

@@ -69,6 +69,7 @@ class Dials:
         # that ends the wait for it.
         self._crossed: dict[PeerKey, dict[Target, IDelayedCall]] = {}
         self._timeout = config.connection_timeout
+        self._speaks_mesh2 = "mesh/2" in config.protocols
         self._dialer = Dialer(
             book,
             clock,
@@ -175,9 +176,13 @@ class Dials:
         self._settle(link, Failed(HandshakeRejected(target, because)))
 
     def link_ended(self, link: IPeerLink, reason: CloseReason, detail: str) -> None:
-        """The link has ended: its dial has failed, unless already settled."""
-        if link.target is not None:
-            self._settle(link, Failed(dial_error(link.target, reason, detail)))
+        """No more will come of the link: its dial has failed, unless it is settled."""
+        if link.target is None:
+            return
+        if reason is CloseReason.CLOSED_BY_PEER and not (detail or self._speaks_mesh2):
+            # A node that speaks only mesh/2 has no word for us.
+            detail = "closed without an answer, perhaps it speaks only mesh/2"
+        self._settle(link, Failed(dial_error(link.target, reason, detail)))
 
     def _settle(self, link: IPeerLink, outcome: Linked | Failed) -> None:
         """End the dial that made the link; only the first call counts.

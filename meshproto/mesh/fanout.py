@@ -43,7 +43,7 @@ class Fanout:
         self._payloads = payloads
         self._gathered: defaultdict[IWire, list[bytes]] = defaultdict(list)
         self._size = 0
-        self._unwritten: dict[PeerEntry, bytes] = {}
+        self._unwritten: dict[PeerEntry, bytes | tuple[bytes, ...]] = {}
         self._added = False
         self._gathering_since = 0.0
         self._sent_at = float("-inf")
@@ -87,16 +87,18 @@ class Fanout:
     def payload(self, data: Data, entries: tuple[PeerEntry, ...]) -> Delivery:
         """Send a payload to peers, after what was sent before it.
 
-        Raises `LocalProtocolError`, and sends nothing, when it is too large.
+        What is said later may pass between the pieces of a large one.
+
+        Raises `LocalProtocolError`, and hands on nothing, when it is too large.
         """
-        encoded = {self._payloads: self._payloads.encode(data)}
-        blocks: dict[PeerEntry, bytes] = {}
+        encoded = {self._payloads: tuple(self._payloads.pieces(data))}
+        blocks: dict[PeerEntry, tuple[bytes, ...]] = {}
         missed: dict[PeerEntry, str] = {}
         for entry in entries:
             wire = entry.link.wire
             try:
                 if wire not in encoded:
-                    encoded[wire] = wire.encode(data)
+                    encoded[wire] = tuple(wire.pieces(data))
             except NoForm:
                 missed[entry] = f"speaks only {wire.name}"
                 continue
@@ -105,7 +107,7 @@ class Fanout:
             else:
                 blocks[entry] = encoded[wire]
         self.flush()
-        self._unwritten = blocks.copy()
+        self._unwritten = {**blocks}
         self.flush()
         alive = tuple(e for e in blocks if self._registry.of_key(e.key) is e)
         return Delivery(
@@ -127,7 +129,10 @@ class Fanout:
                 self._unwritten = self._blocks()
             else:
                 entry, block = self._unwritten.popitem()
-                entry.link.send_lines(block, at_once=True)
+                if isinstance(block, bytes):
+                    entry.link.send_lines(block, at_once=True)
+                else:
+                    entry.link.send_pieces(block)
         self._sent_at = self._clock.seconds()
 
     def stop(self) -> None:
@@ -137,8 +142,8 @@ class Fanout:
             self._turn.cancel()
             self._turn = None
 
-    def _blocks(self) -> dict[PeerEntry, bytes]:
-        """Take the batch, as one block of bytes for each peer."""
+    def _blocks(self) -> dict[PeerEntry, bytes | tuple[bytes, ...]]:
+        """What has been gathered, for each peer."""
         gathered = self._gathered
         self._gathered, self._size = defaultdict(list), 0
         blocks = {wire: wire.block_of(lines) for wire, lines in gathered.items()}

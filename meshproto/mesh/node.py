@@ -6,7 +6,7 @@ import random
 import sys
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import Any, cast, overload
+from typing import Any, overload
 
 from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorTime
@@ -28,34 +28,14 @@ from meshproto.events import (
     Peer,
 )
 from meshproto.interfaces import IMesh, INetwork
-from meshproto.link.factory import MeshClientFactory, MeshServerFactory
+from meshproto.link.factory import MeshServerFactory
 from meshproto.link.interfaces import IPeerHost
 from meshproto.link.network import TcpNetwork
-from meshproto.mesh.admission import Admission
-from meshproto.mesh.announcer import Announcer
-from meshproto.mesh.chat import Chat
-from meshproto.mesh.data import Payloads
-from meshproto.mesh.dials import Dials
-from meshproto.mesh.discovery import Discovery
-from meshproto.mesh.drain import Drains
-from meshproto.mesh.fanout import Fanout
-from meshproto.mesh.feature import Features
-from meshproto.mesh.host import Host
-from meshproto.mesh.introductions import Introductions
-from meshproto.mesh.links import OpenLinks
-from meshproto.mesh.maintenance import Maintenance
-from meshproto.mesh.peers import Peers
+from meshproto.mesh.parts import compose
 from meshproto.mesh.running import require_loop_of
 from meshproto.mesh.stream import E, EventStream
-from meshproto.mesh.throttle import Throttle
-from meshproto.rules.addressbook import AddressBook
-from meshproto.rules.interfaces import IPeerLink
-from meshproto.rules.registry import Registry
 from meshproto.wire.address import Target, ip_of, parse_target
-from meshproto.wire.interfaces import IWire
-from meshproto.wire.mesh1 import Mesh1
-from meshproto.wire.mesh2 import Mesh2
-from meshproto.wire.messages import Greeting, Incarnation, payload_of
+from meshproto.wire.messages import Greeting, payload_of
 
 
 class _Phase(Enum):
@@ -108,7 +88,12 @@ class MeshNode:
         # A node that speaks only mesh/1 cannot send payloads.
         mesh2 = "mesh/2" in config.protocols
         self._longest_chat = config.max_line if mesh2 else sys.maxsize
-        self._compose()
+        parts = compose(config, reactor, self._network, self._rng)
+        self._announcer, self._registry = parts.announcer, parts.registry
+        self._book, self._links, self._host = parts.book, parts.links, parts.host
+        self._fanout, self._drains = parts.fanout, parts.drains
+        self._discovery, self._dials = parts.discovery, parts.dials
+        self._features, self._admission = parts.features, parts.admission
         self._phase = _Phase.NEW
         self._listening: IListeningPort | None = None
         self._when_stopped: list[Deferred[None]] = []
@@ -116,117 +101,6 @@ class MeshNode:
         self.id = config.id or ""
         self.name = config.name or self.id
         self.port = 0
-
-    def _compose(self) -> None:
-        """Make the parts of the node, and give each the parts it needs."""
-        config, clock, network = self.config, self.clock, self._network
-        self._announcer = announcer = Announcer(clock)
-        emit = announcer.emit
-        addresses = config.max_addresses_per_list
-        wires: dict[str, IWire] = {
-            "mesh/1": Mesh1(max_line=config.max_line, max_addresses=addresses),
-            "mesh/2": Mesh2(
-                max_addresses=addresses,
-                max_payload=min(config.max_payload, config.send_queue_hard),
-            ),
-        }
-        self._registry = registry = Registry("", config.max_peers)
-        self._book = book = AddressBook(
-            network.is_own_host,
-            self._rng,
-            limit=config.max_addresses,
-            limit_per_peer=config.max_addresses_per_peer,
-            max_failures=config.max_dial_failures,
-        )
-        self._links = links = OpenLinks(registry)
-        self._fanout = fanout = Fanout(
-            registry, clock, chat=wires["mesh/1"], payloads=wires["mesh/2"]
-        )
-        self._drains = drains = Drains(registry, clock, config.send_queue_soft)
-        throttle = Throttle(config, clock, emit)
-        maintenance = Maintenance(
-            registry,
-            clock,
-            emit,
-            interval=config.maintenance_interval,
-            peer_timeout=config.peer_timeout,
-            probe_timeout=config.probe_timeout,
-        )
-        self._discovery = discovery = Discovery(
-            registry,
-            book,
-            throttle,
-            clock,
-            emit,
-            interval=config.discovery_interval,
-            advertised=config.advertised(),
-            dial=lambda: dials.pump(),
-        )
-        self._dials = dials = Dials(
-            config,
-            registry,
-            book,
-            clock,
-            emit,
-            connect=self._connect,
-            locate=discovery.locate,
-        )
-        self._admission = Admission(
-            config,
-            registry,
-            throttle,
-            dials,
-            emit,
-            probe=maintenance.probe,
-        )
-        self._features = features = Features()
-        for feature in (
-            Chat(announcer, throttle),
-            Payloads(emit, throttle),
-            discovery,
-            maintenance,
-            throttle,
-        ):
-            features.add(feature)
-        self._host = Host(
-            config,
-            clock,
-            network,
-            wires,
-            registry=registry,
-            links=links,
-            admission=self._admission,
-            introductions=Introductions(
-                config,
-                registry,
-                dials,
-                clock,
-                emit,
-                identity=f"{self._rng.getrandbits(128):032x}",
-                incarnation=Incarnation(1, f"{self._rng.getrandbits(128):032x}"),
-                own_address=discovery.own_address,
-                probe=maintenance.probe,
-            ),
-            dials=dials,
-            peers=Peers(
-                registry,
-                book,
-                dials,
-                discovery,
-                features,
-                clock,
-                emit,
-                probe=maintenance.probe,
-            ),
-            features=features,
-            fanout=fanout,
-            drains=drains,
-        )
-
-    def _connect(self, target: Target) -> Deferred[IPeerLink]:
-        factory = MeshClientFactory(self._host, target, opened_at=self.clock.seconds())
-        connecting = self._network.endpoint(target).connect(factory)
-        return cast("Deferred[IPeerLink]", connecting)
 
     @property
     def host(self) -> IPeerHost:

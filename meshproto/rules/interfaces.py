@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from zope.interface import Attribute, Interface
@@ -46,6 +47,12 @@ class IPeerLink(Interface):
 
         ``at_once``: spend what it takes to have them leave now, not when the
         reactor comes round to it.
+        """
+
+    def send_pieces(pieces: Iterable[bytes]) -> None:
+        """Queue the pieces of one message, which this link's wire has encoded.
+
+        What is queued later may pass between them.
         """
 
     def send_urgent(message: Message) -> None:

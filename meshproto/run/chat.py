@@ -18,8 +18,9 @@ from meshproto.events import (
 )
 from meshproto.interfaces import IMesh
 from meshproto.run.quiet import SCREEN, Rates
-from meshproto.run.render import Narrator, visible
+from meshproto.run.render import Narrator
 from meshproto.run.teller import Teller
+from meshproto.run.visible import visible
 from meshproto.wire.address import parse_target
 
 #: The commands, each with the arguments that it takes and what it does.

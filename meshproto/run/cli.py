@@ -39,9 +39,9 @@ from meshproto.run.options import EXIT_BAD_ARGUMENT, PromptOptions, complain, ex
 from meshproto.run.pipes import PipeReader, PipeWriter
 from meshproto.run.process import EXIT_FAILED, set_clock, start_problem
 from meshproto.run.quiet import PIPE, SCREEN, Rates
-from meshproto.run.render import visible
 from meshproto.run.signals import set_signal
 from meshproto.run.terminal import Terminal, is_usable, wants_colours
+from meshproto.run.visible import visible
 
 _POLL = 0.05
 #: Seconds for which a stuck standard output may delay the end of the process.

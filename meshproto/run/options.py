@@ -20,7 +20,7 @@ from twisted.python import usage
 
 from meshproto.config import DEFAULT_PORT, PROTOCOLS, NodeConfig
 from meshproto.errors import AddressError, ConfigError
-from meshproto.run.render import visible
+from meshproto.run.visible import visible
 from meshproto.wire.address import EndpointTarget, parse_target
 
 EXIT_BAD_ARGUMENT = 2

@@ -43,7 +43,8 @@ from meshproto.events import (
     PongReceived,
 )
 from meshproto.rules.ratelimit import SourceLimit, TokenBucket, source_of
-from meshproto.run.render import Narrator, visible
+from meshproto.run.render import Narrator
+from meshproto.run.visible import visible
 
 #: Seconds after which one line sums up what was left out of a source.
 WINDOW = 10.0

@@ -25,7 +25,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from meshproto.run.history import MAX_LINES, HistoryFile
-from meshproto.run.render import TAGS, guarded
+from meshproto.run.render import TAGS
+from meshproto.run.visible import guarded
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession

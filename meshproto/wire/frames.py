@@ -151,11 +151,11 @@ def decode_fields(payload: bytes, what: str) -> dict[str, str]:
     return fields
 
 
-def decode_lines(payload: bytes, what: str, most: int = MAX_CHUNK) -> list[str]:
+def decode_lines(payload: bytes, what: str) -> list[str]:
     """The lines of a payload, without their line feeds.
 
-    Raises `RemoteProtocolError` for what is not UTF-8, holds a CR, does not end
-    with a line feed, or has more than ``most`` lines.
+    Raises `RemoteProtocolError` for what is not UTF-8, holds a CR, or does not end
+    with a line feed.
     """
     try:
         text = payload.decode("utf-8")
@@ -165,10 +165,7 @@ def decode_lines(payload: bytes, what: str, most: int = MAX_CHUNK) -> list[str]:
         raise RemoteProtocolError(f"{what}: the last line has no end")
     if "\r" in text:
         raise RemoteProtocolError(f"{what}: a CR")
-    lines = text.split("\n", most)
-    if lines.pop():
-        raise RemoteProtocolError(f"{what}: more than {most} lines")
-    return lines
+    return text.split("\n")[:-1]
 
 
 def _escape(value: str) -> str:

@@ -7,9 +7,10 @@ be, is known to it alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
-from meshproto.wire.messages import Message
+from meshproto.wire.messages import Data, Message
 
 
 class IReader(Protocol):
@@ -51,6 +52,12 @@ class IWire(Protocol):
         """A message as bytes.
 
         Raises `LocalProtocolError` for one that has no form on this wire.
+        """
+
+    def pieces(self, message: Data) -> Iterator[bytes]:
+        """The frames of a payload; others may pass between them.
+
+        Raises at once what `encode` raises.
         """
 
     def encode_chat(self, text: str) -> bytes:

@@ -27,6 +27,7 @@ neither sockets nor peers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from operator import itemgetter
 from typing import Final
 
@@ -38,6 +39,7 @@ from meshproto.wire.messages import (
     MAX_RUN,
     Chat,
     Chats,
+    Data,
     Greeting,
     Message,
     PeerList,
@@ -174,6 +176,10 @@ class Mesh1:
             case _:
                 what = type(message).__name__
                 raise NoForm(f"mesh/1 has no form for {what}")
+
+    def pieces(self, message: Data) -> Iterator[bytes]:
+        """Raises `NoForm`: only lines of chat have a form here."""
+        return iter((self.encode(message),))
 
     def encode_chat(self, text: str) -> bytes:
         """The line of a chat message; raises what `encode` raises."""

@@ -181,7 +181,7 @@ class Mesh2:
         """The frames of a message, made one by one as they are asked for.
 
         ``number`` tells it from another one that is in pieces on the same link.
-        Other frames may pass between them; `abort` gives up the rest.  Raises
+        Other frames may pass between them.  Raises
         `LocalProtocolError` at once when the message is too large.
         """
         if message.size > self._max_payload:
@@ -190,10 +190,6 @@ class Mesh2:
                 f"this one has {message.size}"
             )
         return _pieces(encode_fields(message.headers), message.payload, number)
-
-    def abort(self, number: int = 0) -> bytes:
-        """The frame that gives up a message in pieces."""
-        return frame("ABORT", number)
 
 
 class Mesh2Reader:

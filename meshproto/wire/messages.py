@@ -345,7 +345,7 @@ def check_token(what: str, text: str) -> None:
     if not _TOKEN.match(text):
         raise ValueError(
             f"{what} is 1 to 64 ASCII letters, digits, dots, underscores and hyphens, "
-            f"not {text[:70]!r}"
+            f"not {text[:40]!a}"
         )
 
 
