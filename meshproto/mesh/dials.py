@@ -176,11 +176,11 @@ class Dials:
         self._settle(link, Failed(HandshakeRejected(target, because)))
 
     def link_ended(self, link: IPeerLink, reason: CloseReason, detail: str) -> None:
-        """No more will come of the link: its dial has failed, unless it is settled."""
+        """The link has ended: its dial has failed, unless already settled."""
         if link.target is None:
             return
         if reason is CloseReason.CLOSED_BY_PEER and not (detail or self._speaks_mesh2):
-            # A node that speaks only mesh/2 has no word for us.
+            # A node that speaks only mesh/2 closes without an answer.
             detail = "closed without an answer, perhaps it speaks only mesh/2"
         self._settle(link, Failed(dial_error(link.target, reason, detail)))
 
