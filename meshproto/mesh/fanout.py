@@ -87,9 +87,9 @@ class Fanout:
     def payload(self, data: Data, entries: tuple[PeerEntry, ...]) -> Delivery:
         """Send a payload to peers, after what was sent before it.
 
-        What is said later may pass between the pieces of a large one.
+        Later messages may go out between the pieces of a large payload.
 
-        Raises `LocalProtocolError`, and hands on nothing, when it is too large.
+        Raises `LocalProtocolError`, and sends nothing, when it is too large.
         """
         encoded = {self._payloads: tuple(self._payloads.pieces(data))}
         blocks: dict[PeerEntry, tuple[bytes, ...]] = {}
@@ -143,7 +143,7 @@ class Fanout:
             self._turn = None
 
     def _blocks(self) -> dict[PeerEntry, bytes | tuple[bytes, ...]]:
-        """What has been gathered, for each peer."""
+        """Take the batch, as one block of bytes for each peer."""
         gathered = self._gathered
         self._gathered, self._size = defaultdict(list), 0
         blocks = {wire: wire.block_of(lines) for wire, lines in gathered.items()}
