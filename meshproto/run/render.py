@@ -356,7 +356,7 @@ _LIKE_SQUARE_BRACKETS = (
 
 @lru_cache(maxsize=1024)
 def _looks(name: str) -> frozenset[str]:
-    """How the name looks, as it is shown, and without what is spelled out."""
+    """How a name looks: as shown, and without its escaped characters."""
     seen = [char for index, char in enumerate(name) if is_shown(name, index)]
     return skeletons(_shown_name(name)) | skeletons("".join(seen))
 
