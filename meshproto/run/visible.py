@@ -1,4 +1,4 @@
-"""Text that a terminal shows as it is, and nothing that it obeys."""
+"""Makes text safe to show on a terminal, and wraps it so that no row misleads."""
 
 from __future__ import annotations
 
@@ -106,13 +106,13 @@ def is_shown(text: str, index: int) -> bool:
 
 
 def _rows(line: str, columns: int) -> Iterator[str]:
-    """The line in rows that no terminal has to break."""
+    """The line, split into rows that fit any terminal of that width."""
     row, used = "", 0
     for char in line:
         narrow, wide = _widths(char)
         if row and used + wide > columns:
             yield row
-            # What takes no room lets the bracket behind it be the first.
+            # After characters of no width, a bracket would still come first.
             row = "" if narrow and char != "[" else _INDENT
             used = len(row)
         row += char
@@ -121,7 +121,7 @@ def _rows(line: str, columns: int) -> Iterator[str]:
 
 
 def _widths(char: str) -> tuple[int, int]:
-    """How many columns a character takes on one terminal or another."""
+    """The least and the most columns that a character takes on some terminal."""
     if char.isascii():
         return 1, 1
     category, width = unicodedata.category(char), unicodedata.east_asian_width(char)
@@ -142,7 +142,7 @@ def escaped(char: str) -> str:
 
 
 def columns_of(text: str) -> int:
-    """How many columns of a terminal the text takes, about."""
+    """Roughly how many terminal columns the text takes."""
     return sum(
         0
         if unicodedata.combining(char) or char in _JOINERS
