@@ -60,9 +60,9 @@ class MeshNode:
         await node.stop()
 
     Everything it needs from outside is a parameter: ``reactor`` (its clock and,
-    unless ``network`` is given, its TCP; by default the global reactor),
-    ``network`` (the way to other machines) and ``rng`` (the jitter of its
-    backoff).  A node is started once and stopped once.
+    unless ``network`` is given, its TCP; the global reactor by default), ``network``
+    (how it reaches other machines) and ``rng`` (for the jitter of its backoff and its
+    random IDs).  A node runs once: it cannot be restarted.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class MeshNode:
             listen=config.listen,
             timeout=config.connection_timeout,
         )
-        # Who speaks only mesh/1 sends no payloads.
+        # A node that speaks only mesh/1 cannot send payloads.
         mesh2 = "mesh/2" in config.protocols
         self._longest_chat = config.max_line if mesh2 else sys.maxsize
         parts = compose(config, reactor, self._network, self._rng)
@@ -104,10 +104,10 @@ class MeshNode:
 
     @property
     def host(self) -> IPeerHost:
-        """What `MeshServerFactory` and `MeshClientFactory` are built with."""
+        """What to build a `MeshServerFactory` or `MeshClientFactory` with."""
         return self._host
 
-    # An interface of zope's has one signature for all overloads.
+    # A zope interface cannot declare overloads.
     @overload
     def subscribe(  # type: ignore[override]
         self, subscriber: Callable[[Event], object]
@@ -131,12 +131,12 @@ class MeshNode:
     def subscribe(
         self, subscriber: Callable[[Any], object], *kinds: type[Event]
     ) -> Callable[[], None]:
-        """Call ``subscriber`` with every event, as it happens.
+        """Call ``subscriber`` with each event, as it happens.
 
-        Of ``kinds``, when any are given: ``subscribe(say, ChatReceived)``.
-        Returns a function that ends the subscription.  A subscriber that
-        raises is logged and harms nobody.  Raises `TypeError` for a kind that
-        is none.
+        If ``kinds`` are given, only with those: ``subscribe(say, ChatReceived)``.
+        Returns a function that ends the subscription.  An error in a subscriber is
+        logged and does not affect the others.  Raises `TypeError` for a kind that is
+        not an `Event` class.
         """
         return self._announcer.subscribe(subscriber, kinds or (Event,))
 
@@ -147,12 +147,13 @@ class MeshNode:
     def events(self, kind: type[E], /, *kinds: type[E]) -> EventStream[E]: ...
 
     def events(self, *kinds: type[Event]) -> EventStream[Any]:
-        """Every event from now on, for ``async for``.
+        """Each event from now on, for ``async for``.
 
-        Of ``kinds``, when any are given.  Nothing is dropped: when
-        `NodeConfig.max_queued_events` wait to be taken, the node stops reading
-        from its peers until half of them are.  The iteration ends after the
-        node has stopped.
+        If ``kinds`` are given, only those.  Nothing is dropped: when
+        `NodeConfig.max_queued_events` are waiting, or 8 MiB of payloads, the node
+        stops reading from its peers until half have been taken.  The iteration ends
+        after the node has stopped.  Raises `TypeError` for a kind that is not an
+        `Event` class.
         """
         stream: EventStream[Any] = EventStream(
             self.config.max_queued_events,
@@ -166,12 +167,12 @@ class MeshNode:
         return stream
 
     def start(self) -> Deferred[None]:
-        """Listen, then join the mesh by the bootstrap addresses.
+        """Listen, then join the mesh through the bootstrap addresses.
 
-        Fires when the node listens; joining goes on behind it and shows as
-        events.  Fails with `twisted.internet.error.CannotListenError` when the
-        port cannot be had, with `NotRunning` on a second call, and with
-        `WrongLoop` under ``asyncio.run`` where that does not run the reactor.
+        Fires when the node is listening; joining goes on after that, and events
+        report it.  Fails with `twisted.internet.error.CannotListenError` when the
+        node cannot listen on its port, with `NotRunning` on a second call, and with
+        `WrongLoop` inside an asyncio loop that does not run the reactor.
         """
         if self._phase is not _Phase.NEW:
             return fail(NotRunning("a node is started once"))
@@ -186,9 +187,9 @@ class MeshNode:
     def stop(self) -> Deferred[None]:
         """Leave the mesh.
 
-        Fires when every link is closed and the port is free: what is queued is
-        sent first, for at most `NodeConfig.stop_timeout` seconds.  May be
-        called at any time, and more than once.
+        Fires when every link is closed and the port is free.  What is queued is sent
+        first, for at most `NodeConfig.stop_timeout` seconds.  May be called at any
+        time, and more than once.
         """
         done: Deferred[None] = Deferred()
         match self._phase:
@@ -209,21 +210,21 @@ class MeshNode:
     def connect(self, target: str | Target) -> Deferred[Peer]:
         """Dial a peer: ``host:port``, or a Twisted client endpoint string.
 
-        Fires with the peer once it has said hello, or at once when we are
-        linked to the peer of that address already.  Fails with
+        Fires with the peer once the handshake is done, or at once if the peer at that
+        address is already connected.  Fails with
 
-        * `AddressError`: the text is no address;
-        * `DialFailed`: nobody could be reached there;
-        * `HandshakeTimeout`, `HandshakeFailed`: somebody was, but did not
-          answer as a node does;
-        * `HandshakeRejected`: the node has no seat left (``MAX_PEERS``), or is
-          linked to us in a way that we do not know of (``DUPLICATE``);
+        * `AddressError`: the text is not an address;
+        * `DialFailed`: no connection could be made;
+        * `HandshakeTimeout`: the far side did not answer in time;
+        * `HandshakeFailed`: the far side closed, or does not speak our wire;
+        * `HandshakeRejected`: the far side refused us: it has no seat left, still has
+          a link to an earlier run of this node, or belongs to another mesh, say;
         * `SelfConnection`: the address leads back to this node;
         * `MeshFull`: this node has no seat left;
-        * `NotRunning`: the node is not running, or is stopped meanwhile.
+        * `NotRunning`: the node is not running, or stops before the dial ends.
 
-        A dial that fails is also a `ConnectionFailed` event, and is not tried
-        again.  Cancelling the Deferred gives up the wait, not the dial.
+        A failed dial is also reported as `ConnectionFailed`, and is not retried.
+        Cancelling the Deferred gives up the wait, not the dial.
         """
         if self._phase is not _Phase.RUNNING:
             return fail(NotRunning("the node is not running"))
@@ -237,19 +238,19 @@ class MeshNode:
     def broadcast(
         self, message: str | bytes, headers: Mapping[str, str] | None = None
     ) -> Delivery:
-        """Say something to every peer.
+        """Send a message to every peer.
 
-        A line of text is chat, and every peer takes it.  Bytes, a text with line
-        breaks or of more than `NodeConfig.max_line` bytes, and whatever has
-        ``headers``, travel as a payload of up to `NodeConfig.max_payload` bytes,
-        which peers hear of as `DataReceived`; one that speaks only ``mesh/1`` takes
-        none and is named in `Delivery.missed`.
+        One line of text goes as chat, which every peer takes.  Bytes, a text with
+        line breaks or longer than `NodeConfig.max_line` bytes, and any message with
+        ``headers`` go as a payload of up to `NodeConfig.max_payload` bytes, which
+        peers get as `DataReceived`.  A peer that speaks only ``mesh/1`` takes no
+        payloads and is listed in `Delivery.missed`.
 
-        Returns whom it was handed to: false when there is nobody.  Raises
-        `LocalProtocolError`, and sends nothing, when the message is an empty text,
-        too large, or has headers that break a rule; `TypeError` for what is neither
-        text nor bytes, and for headers that are no mapping of texts; `NotRunning`
-        when the node is not running.
+        Returns the peers that the message was queued for; the result is false if
+        there are none.  Raises `LocalProtocolError`, and sends nothing, when the
+        message is empty text, too large, or has invalid headers; `TypeError` when it
+        is neither text nor bytes, or ``headers`` is not a mapping of texts;
+        `NotRunning` when the node is not running.
         """
         self._require_running()
         data = payload_of(message, headers, longest=self._longest_chat)
@@ -264,10 +265,11 @@ class MeshNode:
         message: str | bytes,
         headers: Mapping[str, str] | None = None,
     ) -> Delivery:
-        """Say something to one peer, given by its snapshot or its ID.
+        """Send a message to one peer, given by its snapshot or its ID.
 
-        Raises `UnknownPeer` when it is not connected, `AmbiguousPeer` when
-        several peers have that ID, and what `broadcast` raises.
+        Returns what `broadcast` returns.  Raises `UnknownPeer` when the peer is not
+        connected, `AmbiguousPeer` when several peers have that ID, and what
+        `broadcast` raises.
         """
         self._require_running()
         entry = self._registry.find(peer)
@@ -278,39 +280,42 @@ class MeshNode:
         return self._fanout.payload(data, (entry,))
 
     def drain(self) -> Deferred[None]:
-        """Wait until no peer has more than `NodeConfig.send_queue_soft` waiting.
+        """Wait until no peer has more than `NodeConfig.send_queue_soft` bytes queued.
 
-        Fires at once when that is so already.  A peer that has taken nothing
-        for a quarter of a second is not waited for while there are others, and
-        one that goes on taking nothing is cut in time; so this does not wait
-        for ever.
+        Fires at once if that is already so.  While other peers keep up, it does not
+        wait for one that has accepted nothing for a quarter of a second.  A peer that
+        goes on accepting nothing is cut, so this always fires.
         """
         return self._drains.wait()
 
     def discover(self) -> int:
-        """Ask every peer for addresses now; returns how many were asked."""
+        """Ask every peer for addresses now; returns how many were asked.
+
+        Raises `NotRunning` when the node is not running.
+        """
         self._require_running()
         asked = self._discovery.ask_all()
         self._dials.pump()
         return asked
 
     def pause_reading(self) -> None:
-        """Read from no peer until `resume_reading`; TCP makes them wait.
+        """Stop reading from all peers until `resume_reading`.
 
-        For subscribers that cannot keep up; nothing is lost.
+        For subscribers that cannot keep up.  TCP makes the peers wait; nothing is
+        lost.
         """
         self._links.pause(self)
 
     def resume_reading(self) -> None:
-        """Read on after `pause_reading`."""
+        """Undo `pause_reading`."""
         self._links.resume(self)
 
     def peers(self) -> tuple[Peer, ...]:
-        """The connected peers, in the order in which they came."""
+        """The connected peers, oldest link first."""
         return self._registry.snapshots()
 
     def known_addresses(self) -> tuple[KnownAddress, ...]:
-        """The address book, as it is now."""
+        """A snapshot of the address book."""
         return self._book.known()
 
     def _started(self, listening: IListeningPort) -> None:
@@ -338,7 +343,7 @@ class MeshNode:
             else:
                 self._book.give(target)
         if self._phase is not _Phase.RUNNING:
-            # A subscriber has had enough already.
+            # A subscriber has stopped the node already.
             return
         self._features.start()
         self._dials.start()

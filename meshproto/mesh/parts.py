@@ -1,4 +1,4 @@
-"""The parts of a node, and which of them know each other."""
+"""Composes a node of its parts, and gives each the parts it needs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from meshproto.wire.messages import Incarnation
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a node is made of, as far as `MeshNode` itself uses it."""
+    """The parts of a node that `MeshNode` itself uses."""
 
     announcer: Announcer
     registry: Registry
@@ -57,7 +57,7 @@ class Parts:
 def compose(
     config: NodeConfig, clock: IReactorTime, network: INetwork, rng: random.Random
 ) -> Parts:
-    """Make the parts of one node, each given those that it needs."""
+    """Make the parts of one node, and give each the parts it needs."""
 
     def connect(target: Target) -> Deferred[IPeerLink]:
         factory = MeshClientFactory(host, target, opened_at=clock.seconds())

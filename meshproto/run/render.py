@@ -1,9 +1,9 @@
-"""Events to lines of text, for people at a terminal or a log file.
+"""Turns events into lines of text, for a terminal or a log file.
 
-Nothing here reads a clock or writes anywhere: an event goes in, a line without
-its time stamp comes out.  What peers chose (names, messages, addresses) passes
-through `visible` on its way into a line, so no peer can move the cursor, set a
-window's title, hide a part of its text or make up a second line.
+Nothing here reads a clock or writes anywhere: an event goes in, and a line without
+time stamp comes out.  Whatever a peer chose (names, messages, addresses) passes
+through `visible`, so no peer can move the cursor, set the window title, hide part of
+its text or forge a second line.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from meshproto.run.lookalikes import skeletons
 from meshproto.run.visible import clipped, columns_of, escaped, is_shown, visible
 from meshproto.wire.mesh1 import MAX_LINE
 
-#: What stands in brackets at the head of a line that no peer wrote.
+#: The tags, in brackets, that begin a line of ours, not one that a peer wrote.
 TAGS = frozenset(
     {
         "SYSTEM",
@@ -58,26 +58,25 @@ TAGS = frozenset(
     }
 )
 
-#: Addresses that a report, or a line of a debugger's, lists.
+#: How many addresses a report, or a debug line, lists.
 MAX_KNOWN_SHOWN = 10
-#: Bytes of the longest payload that is shown as text: no more than a line of chat.
+#: Longest payload, in bytes, shown as text: as long as a line of chat.
 MAX_TEXT_SHOWN = MAX_LINE
 
 _TAB = "    "
 
 
 class Narrator:
-    """Tells one node's events as lines of text.
+    """Turns one node's events into lines of text.
 
-    It must be given every event of the node in order, by `line` or by `skip`,
-    for it learns from them which peers are connected: two whose names look
-    alike are told apart, and so is a peer whose name looks like the node's own
-    or like one of the `TAGS`.  It knows nothing of those that have gone.
+    Pass it every event of the node in order, by `line` or `skip`, because it learns
+    from them which peers are connected.  It adds an address to the name of a peer
+    that looks like another connected peer's, the node's own, or one of the `TAGS`.
+    It forgets peers that have left.
 
-    ``own_name`` is the node's name (`NodeStarted` corrects it); wire chatter
-    is told only with ``debug``.  ``longest`` bounds a line, in bytes: what is
-    longer is `clipped`.  Only a name and an address of a peer that do not fit
-    by themselves go beyond.
+    ``own_name`` is the node's name (`NodeStarted` corrects it).  Wire chatter gets
+    lines only with ``debug``.  ``longest`` limits a line, in bytes: a longer one is
+    `clipped`, unless a peer's name and address alone exceed it.
     """
 
     def __init__(
@@ -89,15 +88,15 @@ class Narrator:
         self._own_looks = _looks(own_name)
         self._max_peers = 0
         self._peers: dict[Hashable, Peer] = {}
-        #: How many peers there are of each look of a name.
+        #: How many peers have a name with each look.
         self._named: dict[str, int] = {}
         self._reaped: set[Hashable] = set()
         self._is_leaving = False
 
     def line(self, event: Event) -> str | None:
-        """The line that tells the event; None when there is nothing to show.
+        """The line for an event, without time stamp or line break.
 
-        The line has no time stamp and no line break.
+        None if there is nothing to show.
         """
         self._before(event)
         text = self._debug_line(event) if self._debug else None
@@ -109,35 +108,35 @@ class Narrator:
         return text
 
     def skip(self, event: Event) -> None:
-        """Learn from an event of which no line is wanted."""
+        """Learn from an event without making a line."""
         self._before(event)
         self._after(event)
 
     def fitted(self, line: str) -> str:
-        """The line, `clipped` to the longest that there may be."""
+        """The line, `clipped` to the longest allowed."""
         return line if self._longest is None else clipped(line, self._longest)
 
     @property
     def peers(self) -> tuple[Peer, ...]:
-        """The peers that are connected, as the events tell."""
+        """The connected peers, going by the events so far."""
         return tuple(self._peers.values())
 
     @property
     def seats(self) -> str:
-        """How many peers are connected, of how many: ``2/20 peers``."""
+        """The number of connected peers and of seats: ``2/20 peers``."""
         return f"{len(self._peers)}/{self._max_peers} peers"
 
     def own_message(self, text: str) -> str:
-        """The line that shows what the node's own user said."""
+        """The line for a message from the node's own user."""
         return f"[{_shown_name(self._own_name)}] {visible(_untabbed(text))}"
 
     def label(self, peer: Peer) -> str:
-        """What to call a peer: its name, and where it is when that is needed.
+        """What to call a peer: its name, with its address if that is needed.
 
-        ``bob``, or ``bob@10.0.0.2:8002`` where the name alone would deceive:
-        it looks like that of another connected peer, like this node's, like one
-        of the `TAGS`, or it has an ``@`` itself.  Two such at one host that do
-        not tell where they listen get their IDs as well.
+        ``bob``, or ``bob@10.0.0.2:8002`` if the name alone could mislead: it looks
+        like that of another connected peer, this node or one of the `TAGS`, or
+        contains an ``@``.  If two such peers on one host have no known listening
+        address, their IDs are added.
         """
         name = _shown_name(peer.name)
         if not self._is_ambiguous(peer):
@@ -161,9 +160,9 @@ class Narrator:
     ) -> tuple[str, ...]:
         """The connected peers and the address book, as lines of a table.
 
-        ``now`` is read from the clock of the peers' ``last_heard``.  Of the
-        address book at most `MAX_KNOWN_SHOWN` entries are shown, connected
-        ones first, and how many more there are.
+        ``now`` is a time of the clock that the peers' ``last_heard`` uses.  At most
+        `MAX_KNOWN_SHOWN` entries of the address book are listed, connected ones
+        first; the rest are counted.
         """
         lines = ["No connected peers"]
         if peers:
@@ -227,7 +226,7 @@ class Narrator:
             case ConnectionFailed(target=target, reason=reason):
                 return f"[ERROR] {_failed(str(target), reason)}"
             case _:
-                # Chatter, or an event of a later version: nothing to show.
+                # Wire chatter, or an event of a later version.
                 return None
 
     def _said(self, peer: Peer, text: str) -> str:
@@ -269,7 +268,7 @@ class Narrator:
 
     def _disconnected(self, peer: Peer, reason: CloseReason) -> str | None:
         if reason is CloseReason.STOPPED:
-            # It is this node that goes, not its peers: one line for all of them.
+            # This node is leaving, not its peers: one line covers all of them.
             told, self._is_leaving = self._is_leaving, True
             name = _shown_name(self._own_name)
             return None if told else f"[SYSTEM] Node {name} is leaving the mesh"
@@ -328,12 +327,12 @@ class Narrator:
 
 
 def _untabbed(text: str) -> str:
-    """The text with a tab as spaces: people and programs indent."""
+    """The text with each tab as spaces, so that indented text stays readable."""
     return text.replace("\t", _TAB)
 
 
 def _shown_name(name: str) -> str:
-    """A name, or an ID, such that it cannot end the brackets it stands in."""
+    """A name or ID, made safe: it cannot close the brackets around it."""
     shown = visible(name)
     if shown.isalnum():
         return shown
@@ -341,7 +340,7 @@ def _shown_name(name: str) -> str:
 
 
 def _is_bracket(char: str) -> bool:
-    """Whether it is a square bracket, or looks like one."""
+    """Whether a character is, or looks like, a square bracket."""
     if char.isalnum():
         return False
     kind = unicodedata.name(char, "")
@@ -357,7 +356,7 @@ _LIKE_SQUARE_BRACKETS = (
 
 @lru_cache(maxsize=1024)
 def _looks(name: str) -> frozenset[str]:
-    """How the name looks, as it is shown, and without what is spelled out."""
+    """How a name looks: as shown, and without its escaped characters."""
     seen = [char for index, char in enumerate(name) if is_shown(name, index)]
     return skeletons(_shown_name(name)) | skeletons("".join(seen))
 
@@ -404,7 +403,7 @@ def _duration(seconds: float) -> str:
 
 
 def _table(rows: Iterable[list[str]]) -> list[str]:
-    """Rows with their columns aligned; a column that is empty takes no room."""
+    """Rows with their columns aligned, and empty columns left out."""
     cells = list(rows)
     columns = [column for column in zip(*cells, strict=True) if any(column)]
     widths = [max(map(columns_of, column)) for column in columns]

@@ -1,4 +1,4 @@
-"""Text that a terminal shows as it is, and nothing that it obeys."""
+"""Makes text safe to show on a terminal, and wraps it so that no row misleads."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 _INDENT = "  "
 _JOINERS = "\u200c\u200d"
-#: Printable by Unicode's word, but nothing is to be seen of them.  First the
-#: letters and marks with the property ``Default_Ignorable_Code_Point`` (in
-#: DerivedCoreProperties.txt) that choose no form of another character, then
-#: symbols and letters that are drawn empty, or not at all in many fonts.
+#: Characters that Unicode calls printable but that are invisible.  First letters and
+#: marks with the property ``Default_Ignorable_Code_Point`` (see
+#: DerivedCoreProperties.txt) that do not select a form of another character; then
+#: symbols and letters that are drawn blank, or in many fonts not at all.
 _BLANKS = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
     "\u2800\u303f\ufffc\U00013441\U00013442\U00016fe4\U0001d159"
@@ -18,19 +18,17 @@ _BLANKS = frozenset(
 
 
 def visible(text: str) -> str:
-    r"""The text with everything that a reader would not see spelled out.
+    r"""The text with every invisible character escaped.
 
-    Control characters (tab and line breaks too), escape sequences, format
+    Control characters (tab and line breaks, too), escape sequences, format
     characters, bidirectional controls, line separators, blank letters, lone
-    surrogates, private and unassigned characters come out as ``\x1b``,
-    ``\u202e`` or ``\U000e0001``.  What stays as it is: letters, marks, digits,
-    punctuation, symbols and spaces of every script, and the two joiners
-    (U+200C, U+200D) between visible characters, where scripts and emoji need
-    them.  A mark at the very beginning is spelled out, for it would sit on
-    whatever the caller puts before the text.
+    surrogates, and private or unassigned characters become ``\x1b``, ``\u202e`` or
+    ``\U000e0001``.  Letters, marks, digits, punctuation, symbols and spaces of every
+    script stay, and so do the two joiners (U+200C, U+200D) between visible
+    characters, where scripts and emoji need them.  A mark at the start is escaped,
+    because it would combine with whatever precedes the text.
 
-    The result has no line break, is safe on a terminal and can be encoded as
-    UTF-8.
+    The result has no line break, is safe on a terminal, and can be encoded as UTF-8.
 
     >>> visible("red \x1b[31malert")
     'red \\x1b[31malert'
@@ -44,16 +42,16 @@ def visible(text: str) -> str:
 
 
 def clipped(text: str, most: int) -> str:
-    """What `visible` makes of the text, in at most so many bytes of UTF-8.
+    """The result of `visible`, cut after at most ``most`` bytes of UTF-8.
 
-    What goes beyond is cut off, and its size told behind: ``... (9 more bytes)``.
-    The work is that of ``most`` bytes, however long the text is.
+    If it is cut, a note gives the size of the rest: ``... (9 more bytes)``.  The
+    cost depends on ``most``, not on the length of the text.
 
     >>> clipped("0123456789", 4)
     '0123 ... (6 more bytes)'
     """
     size = 0
-    # A character takes a byte at least.
+    # A character takes at least one byte.
     for index, char in enumerate(text[: most + 1]):
         piece = char if is_shown(text, index) else escaped(char)
         size += len(piece.encode())
@@ -68,19 +66,19 @@ def clipped(text: str, most: int) -> str:
 
 
 def guarded(line: str, columns: int) -> str:
-    """The line such that no row of a terminal can pass for a line of its own.
+    """The line, wrapped so that no row of it can pass for a line of its own.
 
-    A terminal breaks a long line at its edge, so a message of the right length
-    could go on in the next row as what looks like a line of the program.  A
-    line of which that is to be feared is broken here, with every row that would
-    begin with a bracket set in; any other is left to the terminal.  How wide
-    some characters are is a matter of the terminal: both are reckoned with.
+    A terminal wraps long lines, so a message of the right length could continue on
+    the next row as what looks like a line of ours.  Where that is possible, the line
+    is wrapped here, and a row that starts with ``[`` is indented; any other line is
+    left to the terminal.  Terminals differ in the width of some characters, so the
+    check allows for any of them.
     """
     least = most = 0
     for char in line:
         if char == "[":
-            # A wide character at the edge may leave the last column of a row
-            # empty, or stand half beyond it.
+            # A wide character at the edge may leave the last column of a row empty,
+            # or extend beyond it.
             edge = -(-max(least - least // columns, 1) // columns) * columns
             if edge <= most + most // columns:
                 return "\n".join(_rows(line, columns))
@@ -106,13 +104,13 @@ def is_shown(text: str, index: int) -> bool:
 
 
 def _rows(line: str, columns: int) -> Iterator[str]:
-    """The line in rows that no terminal has to break."""
+    """The line, split into rows that fit any terminal of that width."""
     row, used = "", 0
     for char in line:
         narrow, wide = _widths(char)
         if row and used + wide > columns:
             yield row
-            # What takes no room lets the bracket behind it be the first.
+            # After characters of no width, a bracket would still come first.
             row = "" if narrow and char != "[" else _INDENT
             used = len(row)
         row += char
@@ -121,7 +119,7 @@ def _rows(line: str, columns: int) -> Iterator[str]:
 
 
 def _widths(char: str) -> tuple[int, int]:
-    """How many columns a character takes on one terminal or another."""
+    """The least and the most columns that a character takes on some terminal."""
     if char.isascii():
         return 1, 1
     category, width = unicodedata.category(char), unicodedata.east_asian_width(char)
@@ -142,7 +140,7 @@ def escaped(char: str) -> str:
 
 
 def columns_of(text: str) -> int:
-    """How many columns of a terminal the text takes, about."""
+    """Roughly how many terminal columns the text takes."""
     return sum(
         0
         if unicodedata.combining(char) or char in _JOINERS
