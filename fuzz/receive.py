@@ -371,7 +371,7 @@ def expected(scene: Scene, stream: bytes) -> tuple[list[object], bytes]:
 def _hello(line: bytes) -> Greeting | None:
     try:
         id, _, name = line.removesuffix(b"\t").decode().partition(":")
-        return Greeting(id, name.strip(" ") or id)
+        return Greeting(id, name.strip(" ") or id, mesh2=line.endswith(b"\t"))
     except ValueError:
         return None
 

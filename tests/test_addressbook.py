@@ -8,6 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto.events import KnownAddress
 from meshproto.rules.addressbook import (
+    MAX_PROVEN,
+    POSTPONED,
     AddressBook,
     Forgotten,
     Learned,
@@ -254,6 +256,40 @@ class BoundTests(BookTestCase):
                     self.book.give(target)
             self.assertEqual(self.learn("b.example:8001"), Learned(1, 0), how)
             self.assertEqual(self.learn("c.example:8001"), Learned(0, 1), how)
+
+    def test_addresses_of_one_peer_that_are_proven(self) -> None:
+        """One more than the bound is kept on its word: it leaves with its quota."""
+        self.book = self.make(limit_per_peer=MAX_PROVEN + 2)
+        targets = several(MAX_PROVEN + 2, BOB_HOST)
+        self.learn(*map(str, targets))
+        for _ in range(2):
+            for target in targets:
+                self.book.link(target, BOB, proven=True)
+        proven = [self.entry(target).proven for target in targets]
+        self.assertEqual(proven, [True] * MAX_PROVEN + [False] * 2)
+        # Room for as many as were proven, and no more.
+        more = map(str, several(MAX_PROVEN + 1, "192.0.2.4"))
+        self.assertEqual(self.learn(*more), Learned(MAX_PROVEN, 1))
+
+    def test_an_address_of_the_user_is_proven_in_any_case(self) -> None:
+        for target in several(MAX_PROVEN, BOB_HOST):
+            self.book.link(target, BOB, proven=True)
+        given = address("bob.example:8002")
+        self.book.give(given)
+        self.book.link(given, BOB, proven=True)
+        self.assertTrue(self.entry(given).proven)
+
+    def test_one_for_which_there_was_no_seat(self) -> None:
+        """It has not failed, and is dialled again after a while."""
+        self.learn("a.example:8001")
+        target = address("a.example:8001")
+        self.book.dial_started(target)
+        self.book.postpone(target, 100.0)
+        self.assertEqual(self.book.failures(target), 0)
+        due = self.book.next_due()
+        assert due is not None
+        self.assertTrue(100.0 + POSTPONED <= due <= 100.0 + 2 * POSTPONED)
+        self.assertEqual(self.book.due(due), [target])
 
     def test_a_place_is_given_back_once(self) -> None:
         target = address("a.example:8001")

@@ -317,6 +317,18 @@ class ProtocolTests(ConfigTestCase):
         self.refuses("protocols", "mesh/1 comes twice", protocols=twice)
 
 
+class MeshNameTests(ConfigTestCase):
+    def test_only_mesh2_has_one(self) -> None:
+        self.refuses(
+            "mesh",
+            "a mesh has a name on mesh/2 only",
+            mesh="kitchen",
+            protocols=("mesh/1",),
+        )
+        for protocols in (("mesh/2",), ("mesh/1", "mesh/2")):
+            NodeConfig(mesh="kitchen", protocols=protocols)
+
+
 class HeaderTests(ConfigTestCase):
     """What a node tells of itself for the application."""
 
@@ -326,7 +338,7 @@ class HeaderTests(ConfigTestCase):
         for other in ("", "x" * 65, "a b", "a:b", "a\n", "\n", "caf\xe9", "a/b"):
             problem = (
                 "the key of a header is 1 to 64 ASCII letters, digits, dots, "
-                f"underscores and hyphens, not {other!r}"
+                f"underscores and hyphens, not {other[:40]!a}"
             )
             self.refuses("headers", problem, headers={other: "v"})
 

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshproto.config import NodeConfig
 from meshproto.events import (
+    CloseReason,
     Direction,
     Event,
     PeerListReceived,
@@ -17,9 +18,17 @@ from meshproto.events import (
 from meshproto.mesh.discovery import Discovery
 from meshproto.mesh.throttle import Throttle
 from meshproto.rules.addressbook import AddressBook
+from meshproto.rules.identity import key_of
 from meshproto.rules.registry import Admitted, PeerEntry, Registry
 from meshproto.wire.address import PeerAddress, ip_of
-from meshproto.wire.messages import Greeting, Message, PeerList, RequestPeers
+from meshproto.wire.messages import (
+    Greeting,
+    Hello,
+    Incarnation,
+    Message,
+    PeerList,
+    RequestPeers,
+)
 from tests.fakes import Dice, FakeLink
 
 OWN = PeerAddress("192.0.2.1", 8001)
@@ -250,6 +259,91 @@ class TellTests(DiscoveryCase):
     def test_without_a_port(self) -> None:
         self.discovery.listening(0, None)
         self.assertEqual(self.told(self.peer("peer-8002")), [])
+
+
+class Mesh2Tests(DiscoveryCase):
+    """Peers that say in HELLO where they listen."""
+
+    def newcomer(
+        self,
+        number: int,
+        *said: str,
+        id: str = "",
+        direction: Direction = Direction.INCOMING,
+    ) -> FakeLink:
+        link = FakeLink(direction, remote_host=f"192.0.2.{number}")
+        hello = Hello(
+            identity=f"{number:032x}",
+            incarnation=Incarnation(1, "0" * 32),
+            link=1,
+            id=id or f"node-{number}",
+            name="x",
+            addresses=addresses(*said),
+        )
+        key = key_of(hello, proven=False)
+        entry = self.registry.seat(key, hello, link, self.clock.seconds())
+        self.discovery.locate(entry, link)
+        return link
+
+    def test_what_it_says_is_where_it_listens(self) -> None:
+        for said, wanted in (
+            (("192.0.2.2:8002", "192.0.2.2:8003"), "192.0.2.2:8002"),
+            (("127.0.0.1:8002",), "192.0.2.2:8002"),
+            # Of another host, or nothing at all.
+            (("192.0.2.3:8002",), None),
+            ((), None),
+        ):
+            link = self.newcomer(2, *said)
+            address = self.entry(link).address
+            self.assertEqual(address and str(address), wanted)
+            self.registry.remove(link)
+
+    def test_that_is_not_dialled_while_it_is_connected(self) -> None:
+        link = self.newcomer(2, "192.0.2.2:8002")
+        self.hear(link, "192.0.2.2:8002")
+        self.assertEqual(self.book.due(0.0), [])
+
+    def test_it_counts_more_than_the_id(self) -> None:
+        link = self.newcomer(2, "192.0.2.2:8002", id="peer-8009")
+        self.assertEqual(str(self.entry(link).address), "192.0.2.2:8002")
+        link = self.newcomer(3, id="peer-8009")
+        self.assertEqual(str(self.entry(link).address), "192.0.2.3:8009")
+
+    def test_of_two_the_later_is_told_of_the_other(self) -> None:
+        links = [self.newcomer(n, f"192.0.2.{n}:8000") for n in (2, 3, 4)]
+        own = ["192.0.2.1:8001"]
+        others = [f"192.0.2.{n}:8000" for n in (2, 3, 4)]
+        for number, link in enumerate(links):
+            self.assertEqual(self.told(link), own + others[:number])
+        # Whoever asks again, or later, is told of all.
+        for number, link in enumerate(links):
+            rest = others[:number] + others[number + 1 :]
+            self.assertEqual(self.told(link), own + rest)
+
+    def test_where_we_dialled_we_tell_of_those_before(self) -> None:
+        first = self.newcomer(2, "192.0.2.2:8000")
+        dialled = self.newcomer(3, direction=Direction.OUTGOING)
+        self.newcomer(4, "192.0.2.4:8000")
+        self.discovery.introduce(dialled)
+        shared = [PeerList(addresses("192.0.2.1:8001", "192.0.2.2:8000"))]
+        self.assertEqual(dialled.sent, [RequestPeers(), *shared])
+        self.assertEqual(first.sent, [])
+
+    def test_one_that_is_back_is_a_newcomer(self) -> None:
+        link = self.newcomer(2, "192.0.2.2:8000")
+        self.told(link)
+        entry = self.entry(link)
+        self.registry.remove(link)
+        self.discovery.peer_left(entry, CloseReason.CLOSED_BY_PEER)
+        back = self.newcomer(2, "192.0.2.2:8000")
+        self.newcomer(3, "192.0.2.3:8000")
+        self.assertEqual(self.told(back), ["192.0.2.1:8001"])
+        self.assertEqual(list(vars(self.discovery)["_introduced"]), [self.entry(back)])
+
+    def test_a_peer_of_mesh1_is_told_of_all(self) -> None:
+        link = self.peer("old", "192.0.2.9")
+        self.newcomer(3, "192.0.2.3:8000")
+        self.assertEqual(self.told(link), ["192.0.2.1:8001", "192.0.2.3:8000"])
 
 
 class AdvertisedTests(DiscoveryCase):

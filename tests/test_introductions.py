@@ -161,7 +161,7 @@ class IntroductionsCase(SynchronousTestCase):
 
     def link(self, direction: Direction, target: Target | None = None) -> Link:
         """A new link; both ends speak mesh/2."""
-        link = Link(direction, target=target)
+        link = Link(direction, target=target, opened_at=self.clock.seconds())
         link.case = self
         self.dials.opened(link)
         if target is not None:
@@ -468,6 +468,23 @@ class UnwantedTests(IntroductionsCase):
         self.assertEqual(self.successResultOf(dial).id, "node-a")
         self.assertEqual(self.events, [])
 
+    def test_nobody_hears_of_a_peer_before_ready(self) -> None:
+        """Two dials of one peer: the other one is settled when it is announced."""
+        first, link = self.greeted(LESSER)
+        second, other = self.dial(PeerAddress("192.0.2.2", 8003))
+        self.says(other, hello(LESSER))
+        self.assertEqual(self.introductions.judge(link, Welcome()), Established())
+        self.assertTrue(other.over)
+        self.assertNoResult(first)
+        self.assertNoResult(second)
+        entry = self.registry.of_link(link)
+        assert entry is not None
+        self.dials.linked(link, entry)
+        self.dials.met(entry)
+        for dial in (first, second):
+            self.assertEqual(self.successResultOf(dial).id, "node-a")
+        self.assertEqual(self.events, [])
+
 
 class TurnedAwayTests(IntroductionsCase):
     """What the far end does not want."""
@@ -543,8 +560,8 @@ class GaveWayTests(IntroductionsCase):
             self.clock.advance(TIMEOUT - 0.01)
             self.assertNoResult(dial)
             self.clock.advance(0.01)
-            text = "it dialled this node, and gave up"
-            self.assertRefused(dial, HandshakeFailed, text)
+            text = "refused, it dials this node itself"
+            self.assertRefused(dial, HandshakeRejected, text)
             self.events.clear()
             self.assertKeepsNothing()
 
@@ -553,7 +570,7 @@ class GaveWayTests(IntroductionsCase):
         self.guest(stranger(1))
         self.assertNoResult(dial)
         self.clock.advance(TIMEOUT)
-        self.failureResultOf(dial, HandshakeFailed)
+        self.failureResultOf(dial, HandshakeRejected)
 
     def test_each_has_the_whole_time(self) -> None:
         """However long another one has waited already."""
@@ -563,11 +580,11 @@ class GaveWayTests(IntroductionsCase):
         self.says(link, hello(stranger(1)))
         self.refused(link, RefusalReason.CROSSING)
         self.clock.advance(1)
-        self.failureResultOf(first, HandshakeFailed)
+        self.failureResultOf(first, HandshakeRejected)
         self.clock.advance(TIMEOUT - 1.01)
         self.assertNoResult(second)
         self.clock.advance(0.01)
-        self.failureResultOf(second, HandshakeFailed)
+        self.failureResultOf(second, HandshakeRejected)
 
     def test_it_is_given_up_with_the_node(self) -> None:
         dial, _ = self.gives_way(RefusalReason.CROSSING)

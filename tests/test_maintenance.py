@@ -276,6 +276,17 @@ class ProbeTests(MaintenanceCase):
             self.assertIs(self.link.closed, closed, spoke_at)
             self.assertIsNone(self.link.aborted)
 
+    def test_only_mesh1_forgets(self) -> None:
+        entry = self.registry.of_link(self.link)
+        assert entry is not None
+        entry.said = ()
+        self.spoke(-1000.0)
+        self.maintenance.probe(self.link)
+        self.clock.advance(1)
+        self.hear(self.link)
+        self.clock.advance(2)
+        self.assertFalse(self.link.over)
+
     def test_without_a_probe_it_is_left_alone(self) -> None:
         """It has not come anew, so there is nothing to doubt."""
         self.spoke(-1000.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -590,6 +591,32 @@ class PayloadTests(Mesh2Case):
             self.assertEqual(self.messages(), [Data(bytes(1000))])
             wire.raw(b"DATA 0 1001 0 +1\n\0")
             self.assertOver(wire, CloseReason.PROTOCOL_ERROR, aborted=True)
+
+    def test_frames_that_say_nothing_have_their_turn(self) -> None:
+        """An end of the turn after each batch, as time passes with each look."""
+        wire = self.open(IN, 2)
+        wire.raw(READY)
+        self.patch(self.clock, "seconds", count(1).__next__)
+        wire.raw(b"A\n" * 2000 + b"CHAT +6\nhello\n")
+        turns = 0
+        while wire.protocol.waits:
+            self.assertNotIn(Chat("hello"), self.messages())
+            self.clock.advance(0)
+            turns += 1
+        self.assertGreater(turns, 0)
+        self.assertEqual(self.messages(), [Chat("hello")])
+
+    def test_frames_that_are_answered_have_their_turn(self) -> None:
+        wire = self.open(IN, 2)
+        wire.raw(READY)
+        wire.heard()
+        self.patch(self.clock, "seconds", count(1).__next__)
+        wire.raw(b"PING\n" * 10)
+        self.assertTrue(wire.protocol.waits)
+        self.assertEqual(bytes(wire.transport.taken), b"PONG\n")
+        while wire.protocol.waits:
+            self.clock.advance(0)
+        self.assertEqual(bytes(wire.transport.taken), b"PONG\n" * 10)
 
     def test_ready_that_waits_for_the_owner(self) -> None:
         """A link that is paused while its READY is told has the rest for later."""

@@ -25,6 +25,8 @@ from lab.terminals import Terminal, Visitor, environment, free_port, wait_until
 from meshproto import NodeConfig
 from meshproto.config import MiB
 from meshproto.mesh import drain
+from meshproto.mesh.stream import MAX_WAITING
+from meshproto.rules.addressbook import MAX_PROVEN
 from meshproto.rules.liveness import MUTE_AFTER
 from meshproto.rules.pairs import REMEMBERED
 from meshproto.rules.turns import LONG_TURN, SHORT_TURN
@@ -279,6 +281,7 @@ class TableTests(SynchronousTestCase):
             drain.PATIENCE,
             LONG_TURN,
             SHORT_TURN,
+            MAX_WAITING,
             LOG.chat,
             SCREEN.chat,
             LOG.moves,
@@ -295,6 +298,7 @@ class TableTests(SynchronousTestCase):
             MAX_SEED_PAUSE,
             MAX_KEPT,
             MUTE_AFTER,
+            MAX_PROVEN,
         )
         self.assertEqual(shown, [shown_number(bound) for bound in bounds])
 

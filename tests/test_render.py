@@ -46,7 +46,8 @@ from meshproto.events import (
     Throttled,
 )
 from meshproto.run.lookalikes import _prototypes
-from meshproto.run.render import TAGS, Narrator, clipped, guarded, visible
+from meshproto.run.render import TAGS, Narrator
+from meshproto.run.visible import clipped, guarded, visible
 from meshproto.wire.address import EndpointTarget, PeerAddress
 from meshproto.wire.messages import NO_HEADERS, Headers
 from tests.fakes import known, peer
@@ -109,6 +110,10 @@ SESSION: list[tuple[Event, str | None]] = [
     (
         DataReceived(peer=BOB, payload=b"two\nlines", headers=NO_HEADERS),
         r"[bob] two\x0alines",
+    ),
+    (
+        DataReceived(peer=BOB, payload=b"x" * (16 * 1024 + 1), headers=NO_HEADERS),
+        "[NETWORK] Peer bob sent 16,385 bytes of data",
     ),
     (
         DataReceived(peer=BOB, payload=b"\xff" * 2048, headers=NO_HEADERS),
@@ -213,6 +218,16 @@ class LineTests(SynchronousTestCase):
         for event, line in SESSION:
             expected = None if isinstance(event, DebugEvent) else line
             self.assertEqual(narrator.line(event), expected)
+
+    def test_two_peers_of_one_id_and_host(self) -> None:
+        """Their keys tell them apart: each leaves by itself."""
+        one, two = (replace(BOB, key=key) for key in ("one", "two"))
+        narrator = Narrator("alice")
+        for who in (one, two):
+            narrator.skip(connected(who))
+        self.assertEqual(len(narrator.peers), 2)
+        narrator.skip(gone(one))
+        self.assertEqual(narrator.peers, (two,))
 
     def test_every_event_has_a_line(self) -> None:
         """No event type is missing from the session above.

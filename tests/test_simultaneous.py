@@ -1,4 +1,4 @@
-"""Two nodes of ``mesh/1`` that dial each other at the same moment, over real sockets.
+"""Two nodes that dial each other at the same moment, over real sockets.
 
 Each round is a pair of new nodes.  The environment may ask for more of them
 than can be played every day; trial gives them the time that they need::
@@ -22,6 +22,9 @@ from lab.daemons import HAS_PROC_TCP, NO_PROC_TCP, PATIENCE, open_connections, t
 from meshproto.config import NodeConfig
 from meshproto.events import (
     ChatReceived,
+    CloseReason,
+    ConnectionFailed,
+    DialAttemptFailed,
     Direction,
     Event,
     PeerConnected,
@@ -29,13 +32,16 @@ from meshproto.events import (
 )
 from meshproto.mesh.node import MeshNode
 from meshproto.rules.interfaces import IPeerLink
-from meshproto.rules.registry import Crossed, Verdict
-from meshproto.wire.messages import Greeting
+from meshproto.rules.registry import Crossed
+from meshproto.wire.messages import Message
 from tests.slow import some
 
 reactor: Any = _reactor
 
 ROUNDS = int(os.environ.get("MESHPROTO_ROUNDS", len(some(range(25), 10))))
+CROSSINGS = int(os.environ.get("MESHPROTO_ROUNDS", len(some(range(200), 20))))
+#: What is told of a dial that came to nothing.
+FAILED = ConnectionFailed, DialAttemptFailed
 #: Turns of the reactor between the two dials, one after the other: together, and
 #: at every stage of the other one's handshake.
 LAGS = (0, 0, 0, 1, 2)
@@ -51,10 +57,10 @@ LAST_BURSTS = 5
 class Talker:
     """A node that says numbered lines from the moment that it has a peer."""
 
-    def __init__(self, id: str, burst: int) -> None:
+    def __init__(self, id: str, burst: int, protocols: tuple[str, ...]) -> None:
         self._burst = burst
         self.node = MeshNode(
-            NodeConfig(port=0, id=id, interface="127.0.0.1", protocols=("mesh/1",)),
+            NodeConfig(port=0, id=id, interface="127.0.0.1", protocols=protocols),
             reactor=reactor,
         )
         self.events: list[Event] = []
@@ -66,14 +72,34 @@ class Talker:
         self._talk = LoopingCall(self._speak)
         self._talk.clock = reactor
         host: Any = self.node.host
-        judge = host.greeting_received
+        judge, ready, ended = host.judge, host.link_ready, host.link_ended
+        opened = host.link_opened
+        #: Connections so far; those that are established, and most of them at once.
+        self.opened = 0
+        self.established: list[Any] = []
+        self.most = 0
 
-        def greeting_received(link: IPeerLink, greeting: Greeting) -> Verdict:
-            verdict: Verdict = judge(link, greeting)
+        def link_opened(link: IPeerLink) -> None:
+            self.opened += 1
+            opened(link)
+
+        def judged(link: IPeerLink, said: Message) -> object:
+            verdict: object = judge(link, said)
             self.crossings += isinstance(verdict, Crossed)
             return verdict
 
-        host.greeting_received = greeting_received
+        def link_ready(link: IPeerLink) -> None:
+            self.established.append(link)
+            self.most = max(self.most, len(self.established))
+            ready(link)
+
+        def link_ended(link: IPeerLink, reason: CloseReason, detail: str) -> None:
+            if link in self.established:
+                self.established.remove(link)
+            ended(link, reason, detail)
+
+        host.link_opened, host.judge = link_opened, judged
+        host.link_ready, host.link_ended = link_ready, link_ended
 
     @property
     def is_done(self) -> bool:
@@ -93,6 +119,15 @@ class Talker:
         """What was heard of peers coming and going."""
         kinds = PeerConnected, PeerDisconnected
         return [type(each).__name__ for each in self.events if isinstance(each, kinds)]
+
+    @property
+    def sockets(self) -> set[tuple[str, int]]:
+        """The two ends of the links that are established."""
+        ends = set()
+        for link in self.established:
+            for end in (link.transport.getHost(), link.transport.getPeer()):
+                ends.add((end.host, end.port))
+        return ends
 
     @property
     def address(self) -> str:
@@ -122,7 +157,7 @@ class SimultaneousTests(TestCase):
 
     if not HAS_PROC_TCP:
         skip = NO_PROC_TCP
-    timeout = max(50.0, 0.5 * ROUNDS)
+    timeout = max(50.0, 0.5 * max(ROUNDS, CROSSINGS))
 
     async def until(self, is_so: Callable[[], bool], what: str) -> None:
         deadline = reactor.seconds() + PATIENCE
@@ -131,9 +166,11 @@ class SimultaneousTests(TestCase):
                 self.fail(f"in {PATIENCE:g} s there was no {what}")
             await deferLater(reactor, 0.002)
 
-    async def play(self, ids: tuple[str, str], lag: int, burst: int) -> int:
+    async def play(
+        self, ids: tuple[str, str], lag: int, burst: int, *protocols: str
+    ) -> int:
         """One round; returns 1 if the two dials crossed, else 0."""
-        sides = one, other = [Talker(id, burst) for id in ids]
+        sides = one, other = [Talker(id, burst, protocols) for id in ids]
         try:
             for side in sides:
                 await side.node.start()
@@ -145,7 +182,7 @@ class SimultaneousTests(TestCase):
             self.assertEqual([peer.id for peer in found], [ids[1], ids[0]])
 
             ports = [side.node.port for side in sides]
-            # A dial that was refused is closed; two that crossed both stay.
+            # A dial that was refused is closed; two of ``mesh/1`` that crossed stay.
             await self.until(
                 lambda: open_connections(ports) == 1 + one.crossings, "other links"
             )
@@ -161,6 +198,13 @@ class SimultaneousTests(TestCase):
             self.assertEqual(one.heard, other.said)
             self.assertEqual(other.heard, one.said)
             for side in sides:
+                failed = [each for each in side.events if isinstance(each, FAILED)]
+                self.assertEqual(failed, [])
+            if "mesh/2" in protocols:
+                self.assertEqual([one.most, other.most], [1, 1])
+                self.assertEqual(len(one.sockets), 2)
+                self.assertEqual(one.sockets, other.sockets)
+            for side in sides:
                 self.assertEqual(side.news, ["PeerConnected"])
                 self.assertEqual(len(side.node.peers()), 1)
             if one.crossings:
@@ -172,18 +216,28 @@ class SimultaneousTests(TestCase):
         for side, far in ((one, other), (other, one)):
             self.assertEqual(side.news, ["PeerConnected", "PeerDisconnected"])
             self.assertEqual(side.heard, far.said)
+        if "mesh/2" in protocols:
+            return int(one.opened == other.opened == 2)
         return one.crossings
 
-    async def test_rounds(self) -> None:
+    async def test_mesh1(self) -> None:
+        """Both links of two dials that crossed stay."""
+        await self.play_rounds(ROUNDS, "mesh/1")
+
+    async def test_mesh2(self) -> None:
+        """Never more than one link, and the same one at both ends."""
+        await self.play_rounds(CROSSINGS, "mesh/2")
+
+    async def play_rounds(self, rounds: int, *protocols: str) -> None:
         """Round after round, with the greater ID on either side."""
         crossed: Counter[int] = Counter()
         began = reactor.seconds()
-        for number in range(ROUNDS):
+        for number in range(rounds):
             ids = ("adam", "zoe") if number % 2 else ("zoe", "adam")
             lag, burst = LAGS[number % len(LAGS)], BURSTS[number % len(BURSTS)]
-            crossed[await self.play(ids, lag, burst)] += 1
+            crossed[await self.play(ids, lag, burst, *protocols)] += 1
         tell(
-            f"{ROUNDS} rounds in {reactor.seconds() - began:.1f} s: the dials crossed "
+            f"{rounds} rounds in {reactor.seconds() - began:.1f} s: the dials crossed "
             f"in {crossed[1]}"
         )
         # Otherwise nothing has been shown.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshproto.events import Event, NodeError
-from meshproto.mesh.stream import EventStream
+from meshproto.events import DataReceived, Event, NodeError
+from meshproto.mesh.stream import MAX_WAITING, EventStream
+from meshproto.wire.messages import NO_HEADERS
+from tests.fakes import peer
 
 
 def event(number: int) -> NodeError:
@@ -117,6 +119,36 @@ class PressureTests(StreamCase):
             for _ in range(self.limit):
                 self.take()
         self.assertEqual(self.calls, ["full", "caught up"] * 2)
+
+
+class SizeTests(StreamCase):
+    """Payloads count by their bytes as well."""
+
+    limit = 100
+
+    def payload(self, size: int) -> DataReceived:
+        return DataReceived(peer=peer(), payload=bytes(size), headers=NO_HEADERS)
+
+    def test_at_the_bound_and_below_half_of_it(self) -> None:
+        self.stream.put(self.payload(MAX_WAITING - 1))
+        self.stream.put(event(1))
+        self.assertEqual(self.calls, [])
+        self.stream.put(self.payload(1))
+        self.assertEqual(self.calls, ["full"])
+        self.stream.put(self.payload(MAX_WAITING // 2))
+        self.take()
+        self.assertEqual(self.calls, ["full"])
+        self.take()
+        self.take()
+        self.assertEqual(self.calls, ["full", "caught up"])
+        self.take()
+        self.stream.put(self.payload(MAX_WAITING - 1))
+        self.assertEqual(self.calls, ["full", "caught up"])
+
+    def test_the_number_counts_all_the_same(self) -> None:
+        for _ in range(self.limit):
+            self.stream.put(self.payload(1))
+        self.assertEqual(self.calls, ["full"])
 
 
 class SmallestTests(StreamCase):

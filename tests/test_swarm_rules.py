@@ -45,7 +45,7 @@ from meshproto.rules.registry import PeerEntry, Registry
 from meshproto.rules.turns import Turns
 from meshproto.testing._many import play
 from meshproto.testing._rules import Violation, pairs_agree, unheard
-from meshproto.testing._speaker import Calm, payload_of
+from meshproto.testing._speaker import Calm, needs_pieces, payload_of
 from meshproto.testing._swarm import Swarm
 from meshproto.testing._tcp import Transport, address, join
 from meshproto.wire.messages import Data
@@ -124,7 +124,8 @@ class RuleTests(SynchronousTestCase):
         self.assertFound("afterlife", [PingReceived(peer=self.peer)])
 
     def test_a_word_that_arrives_twice(self) -> None:
-        self.assertFound("order", self.hear(self.said))
+        self.says(1)
+        self.assertFound("order", self.hear(self.said + 1) * 2)
 
     def test_a_word_of_somebody_else(self) -> None:
         event = ChatReceived(peer=self.peer, text=f"{self.one.name} 1")
@@ -189,6 +190,12 @@ class RuleTests(SynchronousTestCase):
         self.one.see(event)
         self.assertFound("runs", [PingReceived(peer=self.peer)])
 
+    def sends(self, *numbers: int) -> list[Event]:
+        """The other one says words, of which these are payloads."""
+        self.says(max(numbers) - self.other.said)
+        self.other.payloads |= {*numbers}
+        return [self.take(number) for number in numbers]
+
     def take(self, number: int, payload: bytes | None = None) -> Event:
         return DataReceived(
             peer=self.peer,
@@ -197,23 +204,50 @@ class RuleTests(SynchronousTestCase):
         )
 
     def test_a_payload_is_a_word_like_any_other(self) -> None:
-        self.says(2)
+        [payload] = self.sends(self.said + 2)
         [event] = self.hear(self.said + 1)
-        for each in (event, self.take(self.said + 2)):
+        for each in (event, payload):
             self.see(each)
         self.swarm._check()
 
     def test_a_payload_that_arrives_twice(self) -> None:
-        self.says(1)
-        self.assertFound("order", [self.take(self.said + 1)] * 2)
+        self.assertFound("order", self.sends(self.said + 1) * 2)
 
     def test_a_payload_that_is_missing(self) -> None:
         self.swarm.net.run(60.0)
-        self.says(3)
-        self.other.payloads.add(self.said + 2)
-        event, gap = self.hear(self.said + 1, self.said + 3)
+        event, _, gap = self.sends(*(self.said + number for number in (1, 2, 3)))
         self.see(event)
+        self.swarm.net.run(0.1)
         self.assertFound("lost", [gap])
+
+    def test_a_payload_that_overtakes_chat(self) -> None:
+        [payload] = self.sends(self.said + 2)
+        [event] = self.hear(self.said + 1)
+        self.assertFound("order", [payload, event])
+
+    def next(self, *, pieces: bool) -> int:
+        """The next word that is large, or small, if it is a payload."""
+        first = self.said + 1
+        return next(n for n in range(first, first + 60) if needs_pieces(n) is pieces)
+
+    def test_chat_that_overtakes_a_small_payload(self) -> None:
+        [payload] = self.sends(self.next(pieces=False))
+        self.says(1)
+        [event] = self.hear(self.other.said)
+        self.assertFound("order", [event, payload])
+
+    def test_chat_that_overtakes_a_large_payload(self) -> None:
+        """And a small one that waits behind it, but none that is sent later."""
+        number = self.next(pieces=True)
+        large, small = self.sends(number, number + 1)
+        self.says(1)
+        for event in (*self.hear(self.other.said), large, small):
+            self.see(event)
+        self.swarm._check()
+        self.swarm.net.run(1.0)
+        [late] = self.sends(self.other.said + 1)
+        self.says(1)
+        self.assertFound("order", [*self.hear(self.other.said), late])
 
     def test_those_that_speak_only_mesh1_miss_payloads_and_nothing_else(self) -> None:
         self.swarm.net.run(60.0)
@@ -228,7 +262,7 @@ class RuleTests(SynchronousTestCase):
         self.assertFound("lost", [gap])
 
     def test_a_payload_of_other_bytes(self) -> None:
-        self.says(1)
+        self.sends(self.said + 1)
         payload = payload_of(self.other.name, self.said + 1)
         self.assertFound("changed", [self.take(self.said + 1, payload + b" ")])
 
@@ -462,14 +496,12 @@ class BrokenNodeTests(SynchronousTestCase):
             pairs._pairs[key] = replace(pair.without(link), established=leg)
             return Decision(key, Established())
 
-        def share(
-            introductions: Introductions, link: IPeerLink, key: PeerKey
-        ) -> PeerEntry:
+        def share(introductions: Introductions, link: IPeerLink, key: PeerKey) -> None:
             entry = introductions._registry.of_key(key)
             if entry is None:
-                return seat(introductions, link, key)
-            link.seat = entry
-            return entry
+                seat(introductions, link, key)
+            else:
+                link.seat = entry
 
         def keep_quiet(peers: Peers, entry: PeerEntry, link: IPeerLink) -> None:
             if entry.link is link:
@@ -479,7 +511,7 @@ class BrokenNodeTests(SynchronousTestCase):
             patch.object(Introductions, "_seat", share),
             patch.object(Peers, "established", keep_quiet),
         ):
-            self.assertFound("two links", Pairs, "_establish", keep)
+            self.assertFound("two links", Pairs, "_establish", keep, first=5)
 
     @slow
     def test_a_handshake_that_may_take_for_ever(self) -> None:
@@ -581,7 +613,7 @@ class BrokenNodeTests(SynchronousTestCase):
                     return Delivery(())
             return original(node, *said)
 
-        self.assertFound("lost", MeshNode, "broadcast", mumble)
+        self.assertFound("lost", MeshNode, "broadcast", mumble, first=1)
 
     def test_a_run_that_lacks_a_word(self) -> None:
         original = Announcer._tell_run

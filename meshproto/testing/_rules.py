@@ -134,6 +134,5 @@ def unheard(mesh: list[Speaker]) -> list[str]:
         f"{who.name} has not heard {other.name}"
         for who in mesh
         for other in mesh
-        if who is not other
-        and who.heard.get(other.name, (0, 0.0))[0] < other.last_word_for(who)
+        if who is not other and not who.has_heard(other)
     ]

@@ -59,6 +59,10 @@ class Calm:
         return max(self._since.get(one, 0.0) for one in what)
 
 
+#: Who speaks, and whether it is a payload.
+Kind = tuple[str, bool]
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Speaker:
     """One life of a node, and what its listeners must hear.
@@ -85,10 +89,12 @@ class Speaker:
     #: It may still tell of events.
     over: bool = False
     connected: dict[Hashable, str] = field(default_factory=dict)
-    #: The last word that was heard of each speaker, and when.
-    heard: dict[str, tuple[int, float]] = field(default_factory=dict)
-    #: Who has been heard since it has been connected.
-    fresh: set[str] = field(default_factory=set)
+    #: The last word of each kind that was heard of each speaker, and when.
+    heard: dict[Kind, tuple[int, float]] = field(default_factory=dict)
+    #: What has been heard of whom since it has been connected.
+    fresh: set[Kind] = field(default_factory=set)
+    #: When the last payload of each speaker was heard that chat may have overtaken.
+    slow: dict[str, float] = field(default_factory=dict)
     #: How much had been said each time that a listener came, and when it last did.
     joined: dict[str, list[int]] = field(default_factory=dict)
     came: dict[str, float] = field(default_factory=dict)
@@ -130,12 +136,23 @@ class Speaker:
         """Whether their links have to speak mesh/2."""
         return self.machine.mesh2 and other.machine.mesh2
 
-    def last_word_for(self, listener: Speaker) -> int:
-        """The last of its words that the listener can hear."""
-        words = range(self.said, 0, -1)
-        if self.shares_mesh2_with(listener):
-            return self.said
-        return next((word for word in words if word not in self.payloads), 0)
+    def has_heard(self, other: Speaker) -> bool:
+        """Whether it has heard the last line of another, and its last payload."""
+        kinds = (False, True) if self.shares_mesh2_with(other) else (False,)
+        return all(
+            self.heard.get((other.name, payload), (0, 0.0))[0] >= other.last(payload)
+            for payload in kinds
+        )
+
+    def last(self, payload: bool) -> int:
+        """The number of its last line, or payload."""
+        numbers = range(self.said, 0, -1)
+        return next((word for word in numbers if (word in self.payloads) is payload), 0)
+
+    def words(self, payload: bool, after: int, before: int) -> list[int]:
+        """The numbers of its lines, or payloads, between two others."""
+        numbers = range(after + 1, before)
+        return [word for word in numbers if (word in self.payloads) is payload]
 
     def see(self, event: Event) -> None:
         """Judge an event of the node."""
@@ -158,13 +175,13 @@ class Speaker:
             self.broken("stranger", f"{self.name}: {event} of nobody connected")
         elif isinstance(event, ChatReceived):
             author, word, *_ = event.text.split(" ", 2)
-            self._heard(author, word, name)
+            self._heard((author, False), word, name)
         elif isinstance(event, DataReceived):
             self._took(event, name)
         elif isinstance(event, PeerDisconnected):
             self._left(event, self.cast[name])
             del self.connected[peer.key]
-            self.fresh.discard(name)
+            self.fresh -= {(name, False), (name, True)}
 
     def see_run(self, event: ChatsReceived) -> None:
         """Judge a run: it is what has just been told word by word."""
@@ -207,38 +224,54 @@ class Speaker:
         if event.payload != payload_of(author, int(word)):
             text = f"{name} {word} is {event.payload[:80]!r}"
             self.broken("changed", f"{self.name}: {text}")
-        self._heard(author, word, name)
+        self._heard((author, True), word, name)
 
-    def _heard(self, author: str, word: str, name: str) -> None:
-        number = int(word)
+    def _heard(self, kind: Kind, word: str, name: str) -> None:
+        author, number = kind[0], int(word)
         if author != name:
             self.broken("author", f"{self.name}: word of {author} from {name}")
-        last, when = self.heard.get(author, (0, 0.0))
+        last, when = self.heard.get(kind, (0, 0.0))
         if number <= last:
             self.broken("order", f"{self.name}: {author} {number} after {last}")
         speaker = self.cast[author]
         if number > speaker.said:
             self.broken("unsaid", f"{self.name}: {author} has not said {number}")
             return
-        if author in self.fresh:
-            if number > last + 1:
-                self._missed(speaker, last, number, when)
+        self._followed(speaker, kind, number)
+        if kind in self.fresh:
+            if missing := speaker.words(kind[1], last, number):
+                self._missed(speaker, missing, number, when)
             self._waited(speaker, number, when)
         elif self.roomy and self.shares_mesh2_with(speaker):
-            self._began(speaker, number)
-        self.heard[author] = number, self.calm._seconds()
-        self.fresh.add(author)
+            [*_, joined] = speaker.joined.get(self.name, (number,))
+            self._began(speaker, speaker.words(kind[1], joined, number))
+        self.heard[kind] = number, self.calm._seconds()
+        self.fresh.add(kind)
 
-    def _began(self, speaker: Speaker, number: int) -> None:
+    def _followed(self, speaker: Speaker, kind: Kind, number: int) -> None:
+        """Does it come behind the word of the other kind that it was said after?
+
+        Chat may overtake a payload that does not fit into one frame, and those that
+        wait behind it.
+        """
+        author, payload = kind
+        last, _ = self.heard.get((author, not payload), (0, 0.0))
+        if payload:
+            said = speaker.said_at[number - 1]
+            if needs_pieces(number) or said <= self.slow.get(author, -inf):
+                self.slow[author] = self.machine.present
+                return
+        if number < last:
+            self.broken("order", f"{self.name}: {author} {number} after {last}")
+
+    def _began(self, speaker: Speaker, missing: list[int]) -> None:
         """Is the first word on a link the first that was said there?
 
         It is with mesh/2, even when both have dialled.
         """
-        [*_, joined] = speaker.joined.get(self.name, (number,))
-        came = speaker.came.get(self.name, 0.0)
-        if joined + 1 < number and self._disturbed(speaker) < came:
-            text = f"{speaker.name} {joined + 1} to {number - 1}"
-            self.broken("lost", f"{self.name} has not heard {text} on a new link")
+        if missing and self._disturbed(speaker) < speaker.came.get(self.name, 0.0):
+            text = f"{speaker.name} {missing} on a new link"
+            self.broken("lost", f"{self.name} has not heard {text}")
 
     def _waited(self, speaker: Speaker, number: int, when: float) -> None:
         """Is a word late, though nothing was in its way since the last one?"""
@@ -256,16 +289,20 @@ class Speaker:
         hosts = frozenset((self.place.host, speaker.place.host))
         return self.calm.since(self.number, speaker.number, hosts)
 
-    def _missed(self, speaker: Speaker, last: int, number: int, when: float) -> None:
+    def _missed(
+        self, speaker: Speaker, missing: list[int], number: int, when: float
+    ) -> None:
         """Words are missing: had we left, or was something in the way?"""
-        missing = set(range(last + 1, number))
-        if not self.shares_mesh2_with(speaker):
-            missing -= speaker.payloads
-        if any(last <= said < number for said in speaker.joined.get(self.name, ())):
+        joined = speaker.joined.get(self.name, ())
+        if any(missing[0] - 1 <= said < number for said in joined):
             return
-        if missing and self._is_calm(speaker, when):
-            text = f"{speaker.name} {min(missing)} to {max(missing)}"
-            self.broken("lost", f"{self.name} has not heard {text}")
+        if self._is_calm(speaker, when):
+            self.broken("lost", f"{self.name} has not heard {speaker.name} {missing}")
+
+
+def needs_pieces(word: int) -> bool:
+    """Whether a payload is larger than a frame."""
+    return word % 16 == 1 and word % 3 != 0
 
 
 def payload_of(name: str, word: int) -> bytes:
@@ -276,4 +313,4 @@ def payload_of(name: str, word: int) -> bytes:
     head = f"{name} {word} ".encode()
     if word % 3 == 0:
         return head + b"one line\r\nand\n\nanother"
-    return head + bytes(range(256)) * (256 if word % 16 == 1 else 1)
+    return head + bytes(range(256)) * (256 if needs_pieces(word) else 1)
