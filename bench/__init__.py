@@ -1,4 +1,4 @@
-"""How fast a mesh is, measured beside what else there is.
+"""Benchmarks of meshproto against the alternatives.
 
 Run from a checkout: ``python -m bench --help``.
 """

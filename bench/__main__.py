@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 if __package__ in (None, ""):
-    # Started as a file.
+    # Run as a file, not with -m.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from bench import contestants, daemons, fanout, formation, idle, latency, memory
@@ -32,7 +32,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "daemons": daemons.measure,
 }
 
-#: What is measured without ``--quick``, and with it.
+#: The measurements without ``--quick``, and with it.
 FULL = {
     "runs": 5,
     "seconds": 1.0,
@@ -58,7 +58,7 @@ QUICK = {
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """``1,4,32`` as numbers."""
+    """Parse a list of numbers such as ``1,4,32``."""
     found = tuple(int(part) for part in text.split(",") if part)
     if any(number < 1 for number in found):
         raise ValueError(text)
@@ -66,7 +66,7 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def settings(text: str) -> tuple[Setting, ...]:
-    """``8:one,19:each`` as settings."""
+    """Parse a list of settings such as ``8:one,19:each``."""
     found = []
     for part in text.split(","):
         receivers, where = part.split(":")
@@ -77,7 +77,7 @@ def settings(text: str) -> tuple[Setting, ...]:
 
 
 def words(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    """What reads a list of some of the known words."""
+    """A parser for a list of known words."""
 
     def read(text: str) -> tuple[str, ...]:
         found = tuple(text.split(","))
@@ -92,7 +92,7 @@ def words(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measures meshproto beside what else there is. All contestants "
@@ -128,7 +128,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure what the command line says; 1 if a run came to no end."""
+    """Measure what the command line asks for; returns 1 if a run failed."""
     options = arguments(argv)
     raise_descriptor_limit()
     chosen = options.contestants or [each.name for each in contestants.ALL]
@@ -176,7 +176,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def print_conditions(plan: Plan, versions: dict[str, str]) -> None:
-    """Say what the figures were made with."""
+    """Print the conditions under which the figures were measured."""
     python = f"{platform.python_implementation()} {platform.python_version()}"
     used = {"Twisted": version("twisted"), **versions}
     print(
@@ -193,12 +193,12 @@ def print_conditions(plan: Plan, versions: dict[str, str]) -> None:
 
 
 def loads() -> str:
-    """How busy the machine is: the averages of 1, 5 and 15 minutes."""
+    """The load averages over 1, 5 and 15 minutes."""
     return " ".join(f"{load:.2f}" for load in os.getloadavg())
 
 
 def processors(busy: int, seconds: float = 0.5) -> float:
-    """How many processors there are for that many processes that only compute."""
+    """How many processors' worth of time ``busy`` computing processes get."""
     spin = (
         "import sys, time; end = time.monotonic() + float(sys.argv[1])\n"
         "while time.monotonic() < end: pass\n"
@@ -213,7 +213,7 @@ def processors(busy: int, seconds: float = 0.5) -> float:
 
 
 def raise_descriptor_limit() -> None:
-    """A mesh of 140 nodes in one process has 19 460 ends of connections."""
+    """Allow many sockets: 140 nodes meshed in one process need 19 460."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

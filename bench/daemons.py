@@ -1,8 +1,8 @@
-"""How long real daemons take to become a full mesh, and to be one again.
+"""How long real daemons take to form a full mesh, and to recover it.
 
-Every daemon is a process of its own with the settings that it comes with, except
-where the table says otherwise.  Most of the time until all listen is Python's: it
-starts as many interpreters at once.
+Every daemon is a process of its own, with default settings unless the table says
+otherwise.  Most of the time until all listen goes into starting that many Python
+interpreters at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Measure = Callable[[Fleet], dict[str, float]]
 
 
 def formation(size: int, shape: Shape) -> Measure:
-    """When all listen, and when they are a full mesh, from the first launch."""
+    """From the first launch until all listen, and until the mesh is full."""
 
     def run(fleet: Fleet) -> dict[str, float]:
         began = time.monotonic()
@@ -35,7 +35,7 @@ def formation(size: int, shape: Shape) -> Measure:
 
 
 def rejoin(lost: int) -> Measure:
-    """From listening again after a kill to a full mesh."""
+    """After a kill, from listening again to a full mesh."""
 
     def run(fleet: Fleet) -> dict[str, float]:
         daemons = fleet.mesh(3, star)
@@ -52,7 +52,7 @@ def rejoin(lost: int) -> Measure:
 
 
 def late_bootstrap(fleet: Fleet) -> dict[str, float]:
-    """From listening to the link with a daemon that has waited for that."""
+    """From listening to a link with a daemon that was waiting for it."""
     early, late = free_ports(2)
     waiting = fleet.start("n0", "--debug", port=early, bootstrap=[late])
     fleet.until_logged(waiting, "(attempt 3,")
@@ -62,7 +62,7 @@ def late_bootstrap(fleet: Fleet) -> dict[str, float]:
 
 
 def frozen(fleet: Fleet) -> dict[str, float]:
-    """From being stopped to being dropped, from going on to a full mesh."""
+    """From SIGSTOP until dropped, and from resuming to a full mesh."""
     options = ["--peer-timeout", 4, "--maintenance-interval", 1]
     daemons = fleet.mesh(3, star, *options)
     fleet.until_full(daemons)
@@ -77,7 +77,7 @@ def frozen(fleet: Fleet) -> dict[str, float]:
 
 
 def reset(fleet: Fleet) -> dict[str, float]:
-    """From a reset of the only link to the next."""
+    """From a reset of the only link to the next link."""
     ports = free_ports(2)
     forwarders = [fleet.forwarder(port) for port in ports]
     there, back = (f"127.0.0.1:{forwarder.port}" for forwarder in forwarders)

@@ -1,4 +1,4 @@
-"""What plays contestants against each other, and what becomes of the figures."""
+"""Runs the contestants against each other, and evaluates the figures."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ K = TypeVar("K")
 R = TypeVar("R")
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Seconds after which nothing more is expected of a process.
+#: Seconds to wait for a process to answer.
 PATIENCE = 30.0
-#: Messages that come too often may come as late as that.
+#: Seconds to wait for duplicates after the last expected message.
 _AFTERMATH = 0.05
 
 
@@ -36,19 +36,19 @@ class Failed(Exception):
 
 
 class Environment:
-    """A virtual environment with what the contestants need from outside.
+    """A virtual environment with the packages that the contestants need.
 
-    It is made when it is first needed, and kept.
+    It is created on first use, and kept.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.python = str(folder / "bin" / "python")
-        #: What cannot be had, and why.
+        #: Packages that could not be installed, and why.
         self.missing: dict[str, str] = {}
 
     def prepare(self, needs: Iterable[str]) -> dict[str, str]:
-        """Install what is not there; returns the version of everything that is."""
+        """Install what is missing; returns the version of each installed package."""
         wanted = tuple(needs)
         if not wanted:
             return {}
@@ -58,7 +58,7 @@ class Environment:
         for need in wanted:
             name = need.partition("==")[0]
             if self._version(name) is None:
-                # One by one, so that one that cannot be had costs no other.
+                # One by one, so that one failure does not affect the others.
                 installed = subprocess.run(
                     [self.python, "-m", "pip", "install", "--quiet", need],
                     capture_output=True,
@@ -104,25 +104,25 @@ class Player:
 
     @classmethod
     def of_module(cls, module: str, **arguments: Any) -> Self:
-        """A process that a measurement starts of itself."""
+        """A player that runs a module with these arguments."""
         return cls([sys.executable, "-m", module, json.dumps(arguments)])
 
     def say(self, **command: Any) -> None:
-        """Tell it something."""
+        """Send it a command."""
         try:
             print(json.dumps(command), file=self._commands, flush=True)
         except OSError:
             raise Failed(self._story("has ended")) from None
 
     def hear(self, word: str, patience: float = PATIENCE) -> dict[str, Any]:
-        """Its next answer, which has that word; raises `Failed` without it."""
+        """Its next answer, which must have that word; else raises `Failed`."""
         answer = self.hear_if(word, patience)
         if answer is None:
             raise Failed(self._story(f"did not say {word!r}"))
         return answer
 
     def hear_if(self, word: str, patience: float) -> dict[str, Any] | None:
-        """Its next answer, None if that does not come in time."""
+        """Its next answer; None if it does not come in time."""
         while True:
             try:
                 line = self._answers.get(timeout=patience)
@@ -135,7 +135,7 @@ class Player:
                 return answer
             if "got" not in answer:
                 raise Failed(self._story(f"said {line.strip()} instead of {word!r}"))
-            # It has counted all after nobody waited for that any more.
+            # A late report that it has counted all; nothing waits for it now.
 
     def close(self) -> None:
         """End the process."""
@@ -164,7 +164,7 @@ class Player:
 
 
 def run_alone(module: str, **arguments: Any) -> dict[str, Any]:
-    """What a measurement in one process of its own says."""
+    """The answer of a measurement that runs in one process of its own."""
     player = Player.of_module(module, **arguments)
     try:
         result: dict[str, Any] = player.hear("result", 10 * PATIENCE)["result"]
@@ -175,7 +175,7 @@ def run_alone(module: str, **arguments: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Who is told: so many receivers, in one process or each in its own."""
+    """The receivers: how many, and whether in one process or one each."""
 
     receivers: int
     each: bool
@@ -188,9 +188,9 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an order.
+    """The result of an order.
 
-    ``lost`` counts what never came, ``doubled`` what came too often.
+    ``lost`` counts messages that never came, ``doubled`` those that came again.
     """
 
     seconds: float
@@ -244,13 +244,13 @@ class Cast:
         self._closing.close()
 
     def perform(self, order: Order, patience: float = PATIENCE) -> Outcome:
-        """Have an order carried out, and count."""
+        """Have an order carried out, and count the messages."""
         self._expect(order.count)
         self._sender.say(send=asdict(order))
         began = self._sender.hear("sent")["sent"]
         ends = [receiver.hear_if("got", patience) for receiver in self._receivers]
         sender = self._report(self._sender)
-        # A message that comes twice comes after the last one that was awaited.
+        # Duplicates come after the last expected message.
         time.sleep(_AFTERMATH)
         receivers = [self._report(receiver) for receiver in self._receivers]
         counts = [count for each in receivers for count in each["counts"]]
@@ -267,7 +267,7 @@ class Cast:
         )
 
     def perform_for(self, seconds: float, batch: int, size: int) -> Outcome:
-        """Warm up until it is known how many messages take about that long."""
+        """Warm up to find how many messages take about that long, then send them."""
         count = 4 * batch
         while True:
             outcome = self.perform(Order(count, batch, size))
@@ -280,7 +280,7 @@ class Cast:
         return self.perform(Order(count, batch, size))
 
     def idle(self, seconds: float) -> float:
-        """The share of a processor that the sender takes with nothing to do."""
+        """The share of a processor that the sender uses while idle."""
         self._sender.say(expect=0)
         self._sender.hear("expecting")
         time.sleep(seconds)
@@ -313,12 +313,12 @@ class Cast:
         return player.hear("cpu")
 
     def _probe(self) -> None:
-        """Say something until everybody has heard it."""
+        """Send messages until every receiver has had one."""
         until = time.monotonic() + PATIENCE
         while self.perform(Order(1, 1, 64), patience=0.5).lost:
             if time.monotonic() > until:
                 raise Failed(f"{self._contestant.label}: not linked")
-        # Nobody tells when the last of what was said more than once has come.
+        # Nothing reports when the last of the repeated messages has arrived.
         time.sleep(1)
 
 
@@ -329,9 +329,9 @@ def _whole(count: float, batch: int) -> int:
 def interleaved(
     runs: int, entries: Mapping[K, Callable[[], R]]
 ) -> tuple[dict[K, list[R | None]], list[str]]:
-    """Every entry once, then every entry again, and so on.
+    """Run every entry once, then every entry again, and so on.
 
-    Returns the results, None for a run that failed, and why those failed.
+    Returns the results, None for a failed run, and the reasons of the failures.
     """
     results: dict[K, list[R | None]] = {key: [] for key in entries}
     failures = []
@@ -348,7 +348,7 @@ def interleaved(
 
 
 def progress(text: str) -> None:
-    """Show on a terminal what is being done."""
+    """Show progress on a terminal."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text[:79]}", end="", file=sys.stderr, flush=True)
 
@@ -369,7 +369,7 @@ class Figure:
         return statistics.median(self.known)
 
     def over(self, other: Figure) -> Figure:
-        """The ratio in each round, so that what slows a whole round falls out."""
+        """The ratio in each round, which cancels what slows a whole round."""
         return Figure(
             tuple(
                 a / b if a is not None and b else None
@@ -378,7 +378,7 @@ class Figure:
         )
 
     def text(self, form: str = ".2f", scale: float = 1.0) -> str:
-        """The median, and the least and the most."""
+        """The median, with the minimum and maximum."""
         if not self.known:
             return "failed"
         low, high = min(self.known) * scale, max(self.known) * scale
@@ -389,7 +389,7 @@ class Figure:
 
 
 def figure(results: Iterable[R | None], value: Callable[[R], float]) -> Figure:
-    """One value out of every result; None where nothing arrived to have one of."""
+    """One value from each result; None if nothing arrived."""
 
     def read(result: R | None) -> float | None:
         try:
@@ -401,7 +401,7 @@ def figure(results: Iterable[R | None], value: Callable[[R], float]) -> Figure:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown, figures to the right."""
+    """A Markdown table with right-aligned figures."""
     lines = [
         "| " + " | ".join(heads) + " |",
         "| --- |" + " ---: |" * (len(heads) - 1),
@@ -411,7 +411,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def losses(results: Iterable[Outcome | None]) -> str:
-    """What did not come, or came too often, in all runs."""
+    """A text on the lost and doubled messages of all runs."""
     outcomes = [each for each in results if each is not None]
     lost = sum(each.lost for each in outcomes)
     doubled = sum(each.doubled for each in outcomes)
@@ -427,7 +427,7 @@ def wrong(results: Iterable[Outcome | None]) -> Figure:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a figure shall be (at least, or at most) and what it was."""
+    """What a figure should be, at least or at most, and what it was."""
 
     work: str
     against: str
@@ -449,9 +449,9 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a measurement has found.
+    """The findings of a measurement.
 
-    ``text`` is Markdown, ``failures`` tells of the runs that came to no end.
+    ``text`` is Markdown; ``failures`` describes the runs that failed.
     """
 
     text: str
@@ -461,7 +461,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What shall be measured, how often, and among whom."""
+    """What to measure, how often, and for which contestants."""
 
     runs: int
     seconds: float

@@ -1,4 +1,4 @@
-"""Fan-out: one sender tells many receivers, as fast as they take it."""
+"""Fan-out: one sender broadcasts to many receivers, as fast as they take it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from bench.driver import (
     wrong,
 )
 
-#: The batch at which contestants without one are compared, where it is measured.
+#: Compare contestants without batches with ours at this batch size, if measured.
 USUAL_BATCH = 32
 
 HEADS = (
@@ -44,8 +44,7 @@ HEADS = (
     "lost",
 )
 
-#: What shall be, of whom against whom: size, batch and least ratio, in the first
-#: setting.
+#: Goals for the first setting: contestant, size, batch, rival, and least ratio.
 WANTED = (
     (MESHPROTO, 64, 32, DIRECT, 0.7),
     (IN_RUNS, 64, 32, DIRECT, 0.7),
@@ -59,7 +58,7 @@ WANTED = (
 
 
 class Entry(NamedTuple):
-    """A contestant, and how many broadcasts it makes in a turn, if it has turns."""
+    """A contestant, and its broadcasts per turn of its event loop, if it has one."""
 
     contestant: Contestant
     batch: int | None
@@ -96,7 +95,7 @@ def _measure(plan: Plan, setting: Setting, size: int) -> Report:
         entry: figure(results, lambda each: each.delivered / each.seconds)
         for entry, results in outcomes.items()
     }
-    # What another program takes of the processors is not in this one.
+    # This one excludes processor time that other programs use.
     per_cpu = {
         entry: figure(
             results, lambda each: each.delivered / (each.sender_cpu + each.receiver_cpu)

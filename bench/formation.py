@@ -1,4 +1,4 @@
-"""Formation and scale: nodes of one process become a full mesh, and chat.
+"""Formation and scale: nodes in one process form a full mesh, and chat.
 
 Each run is a process of its own, ``python -m bench.formation ARGUMENTS``.
 """
@@ -39,7 +39,7 @@ from meshproto import (
     PeerDisconnected,
 )
 
-#: Seconds after which a mesh that is not full is a failure.
+#: Seconds within which the mesh must be full.
 PATIENCE = 240.0
 SIZE = 64
 _QUIET = 0.5
@@ -48,7 +48,7 @@ GREETED = "all pairs dialled bare, a line each way"
 
 
 def formation(plan: Plan) -> Iterator[Report]:
-    """How long a full mesh takes, against as many connections without nodes."""
+    """How long a full mesh takes, compared with as many bare connections."""
     entries = [
         (size, shape)
         for size in plan.meshes
@@ -83,7 +83,7 @@ def formation(plan: Plan) -> Iterator[Report]:
 
 
 def scale(plan: Plan) -> Iterator[Report]:
-    """Big meshes, in which everybody then tells everybody something."""
+    """Big meshes, in which every node then sends every other a message."""
     entries = {size: _run(size, "star", chat=True) for size in plan.big_meshes}
     results, failures = interleaved(plan.runs, entries)
     rows = []
@@ -126,7 +126,7 @@ def _run(size: int, shape: str, chat: bool = False) -> Callable[[], dict[str, An
 
 
 class Mesh:
-    """Nodes of this process, and how far they are."""
+    """The nodes of this process, and their progress."""
 
     def __init__(self, size: int, shape: str) -> None:
         ports = free_ports(size)
@@ -134,9 +134,9 @@ class Mesh:
         self._linked = 0
         self.heard = 0
         self.links_lost = 0
-        #: Fires when everybody is linked to everybody.
+        #: Fires when every node is linked to every other.
         self.full: Deferred[None] = Deferred()
-        #: Fires when everybody has heard everybody.
+        #: Fires when every node has heard every other.
         self.chatted: Deferred[None] = Deferred()
         self.nodes = []
         for number, port in enumerate(ports):
@@ -154,7 +154,7 @@ class Mesh:
 
     @property
     def is_full(self) -> bool:
-        """Asked of the nodes, not counted."""
+        """Whether the mesh is full; asks the nodes rather than counting events."""
         return all(
             len({peer.id for peer in node.peers()}) == len(self.nodes) - 1
             for node in self.nodes
@@ -175,7 +175,7 @@ class Mesh:
 
 
 async def form(size: int, shape: str, chat: bool) -> dict[str, float]:
-    """Become a mesh, and say something."""
+    """Form a mesh, and chat if asked to."""
     mesh = Mesh(size, shape)
     began = now()
     for node in mesh.nodes:
@@ -185,7 +185,7 @@ async def form(size: int, shape: str, chat: bool) -> dict[str, float]:
     if not mesh.is_full:
         raise RuntimeError("the events tell of more links than there are")
     if chat:
-        # What the newest links have to tell first is no part of the chat.
+        # Let the newest links finish their gossip, which is not part of the chat.
         await deferLater(reactor, _QUIET)
         began = now()
         for node in mesh.nodes:
@@ -193,7 +193,7 @@ async def form(size: int, shape: str, chat: bool) -> dict[str, float]:
         try:
             await mesh.chatted.addTimeout(PATIENCE, reactor)
         except TimeoutError:
-            # Not lost for the table: it counts them.
+            # The table counts the lost messages.
             pass
         result["chat_seconds"] = (now() - began) / 1e9
         await deferLater(reactor, _QUIET)
@@ -202,7 +202,7 @@ async def form(size: int, shape: str, chat: bool) -> dict[str, float]:
 
 
 async def dial_all_pairs(size: int, greet: bool) -> dict[str, float]:
-    """Connect everybody with everybody; ``greet``: each end says a line."""
+    """Make a connection for each pair; with ``greet``, each end sends a line."""
     missing = size * (size - 1)
     done: Deferred[None] = Deferred()
 
@@ -238,7 +238,7 @@ async def dial_all_pairs(size: int, greet: bool) -> dict[str, float]:
 
 
 def free_ports(number: int) -> list[int]:
-    """TCP ports that were free just now."""
+    """TCP ports that are free at the moment."""
     with ExitStack() as held:
         probes = [held.enter_context(socket.socket()) for _ in range(number)]
         for probe in probes:
@@ -247,7 +247,7 @@ def free_ports(number: int) -> list[int]:
 
 
 async def play(size: int, shape: str, chat: bool) -> None:
-    """One run: prints its result."""
+    """Do one run and print its result."""
     if shape in (BARE, GREETED):
         result = await dial_all_pairs(size, shape == GREETED)
     else:
@@ -256,13 +256,13 @@ async def play(size: int, shape: str, chat: bool) -> None:
 
 
 def main() -> None:
-    """Play what the command line says."""
+    """Do the run that the command line describes."""
     arguments = json.loads(sys.argv[1])
 
     def begin() -> None:
         played = Deferred.fromCoroutine(play(**arguments))
         played.addErrback(lambda failure: failure.printTraceback(sys.stderr))
-        # To close some ten thousand connections in order is no part of it.
+        # Skip closing thousands of connections in order; it is not measured.
         played.addBoth(lambda _: os._exit(0))
 
     reactor.callWhenRunning(begin)

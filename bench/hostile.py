@@ -1,19 +1,18 @@
-"""What hostile peers do to a daemon, and what an honest one beside them sees.
+"""What hostile peers do to a daemon, and what an honest peer sees meanwhile.
 
-Run from the checkout; only what is done to a terminal needs more than meshproto,
-namely ``pyte``::
+Run from the checkout; the terminal cases also need ``pyte``::
 
     python -m bench.hostile [GROUP ...]
 
-Plays every case, or those of some groups, and prints a table in Markdown.  Each
-case has a daemon of its own, started by ``twistd``, and an honest peer, which
-every 0.1 s sends a PING, and a message that the daemon's application says back.
+Runs every case, or those of the named groups, and prints a Markdown table.  Each
+case has its own daemon, started by ``twistd``, and an honest peer.  Every 0.1 s that
+peer sends a PING and a message, which the daemon's application echoes.
 
-* Memory is what the peak of the daemon's resident memory grew by.
-* The cut is counted from the first offending byte, for the slowest to be cut.
-* CPU is the daemon's share of one processor while the case lasted.
-* PONG is the honest peer's longest wait for one, chat what it said and what of
-  that came back.  A figure that is not as it should be is in bold.
+* Memory is the growth of the daemon's peak resident memory.
+* Cut is the time from the first offending byte to the last hostile peer's cut.
+* CPU is the daemon's share of one processor during the case.
+* PONG is the honest peer's longest wait for a PONG; chat is how many messages it
+  sent, and how many came back.  A figure out of bounds is in bold.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ from lab.hostile_talk import (
     victims_to_dial,
 )
 
-#: Seconds within which an honest peer's PING is to be answered.
+#: Seconds within which an honest peer's PING must be answered.
 PONG_WITHIN = 2.0
 
 Case = Callable[[Stage], Outcome]
@@ -155,7 +154,7 @@ GROUPS = {
 def own_address() -> tuple[str, ...]:
     """The address of this machine on its network, if it has one."""
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        # Nothing is sent: this only asks for the way.
+        # Sends nothing: this only looks up the route.
         probe.connect(("192.0.2.1", 9))
         host: str = probe.getsockname()[0]
         return (host,)
@@ -170,7 +169,7 @@ def row(outcome: Outcome) -> str:
         "" if outcome.cut_after is None else f"{outcome.cut_after:.3g} s",
         f"{100 * outcome.cpu_share:.0f} %",
         marked(f"{1000 * honest.slowest:.0f} ms", honest.slowest < PONG_WITHIN),
-        # At a prompt it only pings; what others say is looked for on the screen.
+        # At a prompt it only pings; the screen is checked for what others say.
         marked(f"{honest.heard} of {honest.said}", honest.is_complete)
         if honest.said
         else "",

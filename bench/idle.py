@@ -1,4 +1,4 @@
-"""Idle: what a node costs that has nothing to do, with the timers it comes with."""
+"""Idle: what an idle node costs, with its default timers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bench.contestants import MESHPROTO, P2P, PYRE, Contestant
 from bench.driver import Cast, Plan, Report, Setting, figure, interleaved, table
 
 PEERS = 19
-#: Those that do anything without being told to.
+#: The contestants that do anything on their own.
 WITH_TIMERS = (MESHPROTO, P2P, PYRE)
 
 

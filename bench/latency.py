@@ -1,4 +1,4 @@
-"""Latency: how long one message takes when there is time for each."""
+"""Latency: how long one message takes at a low rate."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ HEADS = ("contestant", "p50, µs", "p99, µs", "p50, it to meshproto's", "lost")
 
 
 def percentile(delays: tuple[int, ...], share: float) -> float:
-    """In seconds."""
+    """The given percentile of the delays, in seconds."""
     ordered = sorted(delays)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] / 1e9
 
 
 def measure(plan: Plan) -> Iterator[Report]:
-    """One table for each setting with the fewest receivers."""
+    """One table for each of the settings with the fewest receivers."""
     fewest = min(setting.receivers for setting in plan.settings)
     for setting in plan.settings:
         if setting.receivers == fewest:

@@ -1,7 +1,7 @@
-"""Memory: what one more link costs.
+"""Memory: what each further link costs.
 
-Each run is a process of its own that accepts, ``python -m bench.memory ARGUMENTS``,
-and one with the far ends, which are sockets and nothing else.
+Each run has two processes: one that accepts, ``python -m bench.memory ARGUMENTS``,
+and one with the far ends, which are bare sockets.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from bench.stage import HOST, memory
 from meshproto import Event, MeshNode, NodeConfig, PeerConnected
 
 NODE, BARE = "meshproto, plain link", "bare Twisted connection"
-#: Links that are there before the first look, with all that is needed once.
+#: Links made before the first reading, so that one-time costs do not count.
 FIRST = 200
 _PAUSE = 0.2
 
@@ -100,7 +100,7 @@ class Links:
         self._waits: dict[int, Deferred[None]] = {}
 
     def until(self, number: int) -> Deferred[None]:
-        """Fires when there are so many."""
+        """Fires when that many are complete."""
         self._waits[number] = Deferred()
         return self._waits[number]
 
@@ -114,7 +114,7 @@ class Links:
 
 
 async def accept_as_node(links: Links, number: int) -> int:
-    """A node with seats for all of them; returns its port."""
+    """Start a node with seats for all of them; returns its port."""
 
     def on_event(event: Event) -> None:
         if isinstance(event, PeerConnected):
@@ -128,7 +128,7 @@ async def accept_as_node(links: Links, number: int) -> int:
 
 
 async def accept_bare(links: Links, number: int) -> int:
-    """The least that accepts a connection; returns its port."""
+    """Start a minimal server that accepts connections; returns its port."""
 
     class Link(Protocol):
         def connectionMade(self) -> None:
@@ -147,7 +147,7 @@ async def accept_bare(links: Links, number: int) -> int:
 
 
 async def play(who: str, number: int) -> None:
-    """Accept, and print what that took."""
+    """Accept the links, and print what they cost."""
     links = Links()
     first, last = links.until(FIRST), links.until(FIRST + number)
     accept = accept_as_node if who == NODE else accept_bare
@@ -167,7 +167,7 @@ def _settled_memory() -> int:
 
 
 def dial(port: int, number: int) -> None:
-    """Be the far end of all links, until the input ends."""
+    """Be the far end of every link until the input ends."""
     sockets = []
     for each in range(FIRST + number):
         link = socket.create_connection((HOST, port))
@@ -188,7 +188,7 @@ def _end_with_input() -> None:
 
 
 def main() -> None:
-    """Play what the command line says."""
+    """Do the run that the command line describes."""
     arguments = json.loads(sys.argv[1])
     if "port" in arguments:
         dial(arguments["port"], arguments["links"])

@@ -1,12 +1,12 @@
-"""What real networks and clocks do to real daemons, in figures.
+"""How real networks and clocks affect real daemons, in figures.
 
 Run from the checkout as root::
 
     python -m bench.networks [--defaults] [CASE ...]
 
-Prints a table in Markdown, a row for each case.  The cases are those of
-`lab.network_cases` and `lab.clock_cases`; without ``--defaults`` the daemons have
-short intervals, with it those that they come with, and some cases take minutes.
+Prints a Markdown table with a row for each case.  The cases are those of
+`lab.network_cases` and `lab.clock_cases`.  The daemons use short intervals; with
+``--defaults`` they use the default ones, and some cases take minutes.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from lab import clock_cases as clocks
 from lab import network_cases as networks
 from lab.networks import Figures, Lab, missing
 
-#: Seconds that a wait may take: a few of the default peer timeouts.
+#: Longest wait, in seconds: a few times the default peer timeout.
 _PATIENCE = 300.0
 
 
 class Case(NamedTuple):
-    """A row of the table: what happens, by which settings, and how to play it."""
+    """A row of the table: what happens, with which settings, and how to run it."""
 
     what: str
     settings: str
@@ -169,7 +169,7 @@ DEFAULTS = {
 
 
 def row(case: Case) -> str:
-    """Play a case; returns its row of the table."""
+    """Run a case; returns its row of the table."""
     with Lab(_PATIENCE) as lab:
         figures = case.play(lab)
     for daemon in lab.daemons:
@@ -180,7 +180,7 @@ def row(case: Case) -> str:
 
 
 def shown(figure: float) -> str:
-    """A count as it is, a measurement with two decimals."""
+    """A count unchanged, a measurement with two decimals."""
     return f"{figure:.2f}" if isinstance(figure, float) else str(figure)
 
 

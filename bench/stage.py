@@ -1,9 +1,9 @@
-"""One process of a measurement: what every contestant is told, and tells.
+"""One process of a measurement, and the protocol it speaks with the driver.
 
 A contestant is a module in `bench.contestants` with two functions, ``sender`` and
-``receivers``, which are given a `Stage`.  The driver starts a process for the
-sender and one or more for the receivers, and talks with each in lines of JSON on
-standard input and output:
+``receivers``, which take a `Stage`.  The driver starts one process for the sender
+and one or more for the receivers, and exchanges lines of JSON with each on standard
+input and output:
 
 =========  ==================  =================================================
 who says   line                meaning
@@ -11,17 +11,17 @@ who says   line                meaning
 sender     ``address``         dial me there
 receivers  ``ready``           all nodes of this process are linked
 sender     ``linked``          as many peers are linked as there are receivers
-driver     ``expect``          to receivers: count from 0 to so many, each
-receivers  ``expecting``       they do
+driver     ``expect``          to receivers: each count from 0 to this number
+receivers  ``expecting``       they are ready to count
 driver     ``send``            to the sender: an `Order`
-sender     ``sent``            it is handed over, which began at that time
-receivers  ``got``             every node has counted all, the last at that time
-driver     ``report``          to both
+sender     ``sent``            the order is done; when it began
+receivers  ``got``             every node has counted all; when the last did
+driver     ``report``          to both: report
 both       ``cpu``             seconds of processor time since the last order
 =========  ==================  =================================================
 
-A process ends when its input ends.  This module needs the standard library only:
-contestants run in the environment that has their own requirements.
+A process ends when its input ends.  This module uses only the standard library,
+because each contestant runs in an environment with its own requirements.
 """
 
 from __future__ import annotations
@@ -39,24 +39,25 @@ from queue import SimpleQueue
 from typing import Any, TextIO
 
 HOST = "127.0.0.1"
-#: The first word of every message, so that it can be found in any output.
+#: The first word of every message, so that it stands out in any output.
 MARK = "bench"
 
-#: Nanoseconds of the one clock that all processes of the machine share.
+#: Nanoseconds of a clock that all processes on the machine share.
 now = time.perf_counter_ns
 
 
 def message(size: int, stamp: int = 0) -> str:
-    """A text of that many bytes, with the time in it."""
+    """A text of ``size`` bytes that contains the time stamp."""
     return f"{MARK} {stamp} ".ljust(size, "x")
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a sender shall broadcast.
+    """What a sender is to broadcast.
 
-    ``batch`` messages in each turn of its event loop, as fast as they are taken;
-    or, when ``rate`` is not 0, so many turns a second, with the time in them.
+    It sends ``batch`` messages in each turn of its event loop, as fast as they are
+    taken.  If ``rate`` is not 0, it makes that many turns per second, and the
+    messages contain the time.
     """
 
     count: int
@@ -65,12 +66,12 @@ class Order:
     rate: float = 0.0
 
     def text(self) -> str:
-        """The message, for the moment in which it is sent."""
+        """The message to send now."""
         return message(self.size, now() if self.rate else 0)
 
 
 class Tally:
-    """Counts what one receiver's application has been given."""
+    """Counts the messages that one receiver's application gets."""
 
     __slots__ = ("count", "delays", "expected", "finished")
 
@@ -87,24 +88,24 @@ class Tally:
             self.finished()
 
     def many(self, number: int) -> None:
-        """So many messages came."""
+        """``number`` messages came."""
         before = self.count
         self.count += number
         if before < self.expected <= self.count:
             self.finished()
 
     def timed(self, text: str | bytes) -> None:
-        """A message came that says when it was sent."""
+        """A message came that contains the time it was sent."""
         self.delays.append(now() - int(text.split(None, 2)[1]))
         self.one()
 
 
 class Stage:
-    """What a contestant knows of the measurement, and whom it tells.
+    """A contestant's view of the measurement, and its link to the driver.
 
-    ``nodes`` is how many receivers this process plays, ``peers`` how many there
-    are in all, ``address`` the sender's.  ``timed``: messages tell when they were
-    sent.  ``options`` are the contestant's own.
+    ``nodes`` is the number of receivers in this process, ``peers`` the number in
+    all, ``address`` the sender's address.  ``timed``: messages contain the time they
+    were sent.  ``options`` are the contestant's own.
     """
 
     def __init__(self, part: dict[str, Any], commands: TextIO, answers: TextIO):
@@ -114,7 +115,7 @@ class Stage:
         self.timed: bool = part["timed"]
         self.options: dict[str, Any] = part["options"]
         self.tallies = [Tally(self._finished) for _ in range(self.nodes)]
-        #: Processor time of what is measured, where that is not this process.
+        #: Reads the processor time; replaced if another process is measured.
         self.cpu: Callable[[], float] = time.process_time
         #: Called before the process ends.
         self.at_end: Callable[[], None] = lambda: None
@@ -126,7 +127,7 @@ class Stage:
         self._cpu_used: float | None = None
 
     def tell(self, **what: Any) -> None:
-        """Tell the driver."""
+        """Send the driver a line."""
         with self._lock:
             print(json.dumps(what), file=self._answers, flush=True)
 
@@ -139,11 +140,11 @@ class Stage:
         send: Callable[[Order], None] | None = None,
         call: Callable[[Callable[[], None]], object] = lambda job: job(),
     ) -> None:
-        """Do what the driver says, from a thread, by way of ``call``."""
+        """Read the driver's commands in a thread, and run them through ``call``."""
         threading.Thread(target=self._serve, args=(send, call), daemon=True).start()
 
     def serve_here(self, send: Callable[[Order], None] | None = None) -> None:
-        """Do what the driver says, in this thread."""
+        """Read and run the driver's commands in this thread."""
         jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.serve(send, jobs.put)
         while True:
@@ -203,9 +204,9 @@ class Stage:
 class Turns:
     """Carries out an order on an event loop.
 
-    ``later`` calls back after some seconds, 0 for the next turn of the loop;
-    ``say`` broadcasts a text so many times; ``when_taken`` calls back when the
-    peers have taken enough of it for more.
+    ``later`` calls back after some seconds, 0 meaning the next turn of the loop.
+    ``say`` broadcasts a text a number of times.  ``when_taken`` calls back when the
+    peers are ready for more.
     """
 
     def __init__(
@@ -221,7 +222,7 @@ class Turns:
         self._when_taken = when_taken
 
     def send(self, order: Order) -> None:
-        """Begin with an order."""
+        """Start an order."""
         self._order = order
         self._left = order.count
         self._text = order.text()
@@ -259,7 +260,7 @@ class Turns:
 def send_in_a_loop(
     stage: Stage, say: Callable[[str], object]
 ) -> Callable[[Order], None]:
-    """What carries out an order without an event loop: it knows no batches."""
+    """A sender without an event loop, and so without batches."""
 
     def send(order: Order) -> None:
         text = order.text()
@@ -276,15 +277,15 @@ def send_in_a_loop(
 
 
 def memory() -> int:
-    """Bytes that this process has in memory."""
+    """The resident memory of this process, in bytes."""
     pages = Path("/proc/self/statm").read_text().split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
-    """Play the part that the command line gives."""
+    """Run the part that the command line names."""
     module, role, part = sys.argv[1:]
-    # Some contestants print; the driver's line is not for that.
+    # Some contestants print, so keep the driver's channel apart from stdout.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     stage = Stage(json.loads(part), sys.stdin, answers)

@@ -1,4 +1,4 @@
-"""An echo: repeats to each peer what it says, until one says "bye".
+"""An echo node: repeats to each peer what it says, until one says "bye".
 
 python examples/events_async.py PORT [HOST:PORT ...]
 """

@@ -1,4 +1,4 @@
-"""Links over endpoints of your own, here a UNIX socket beside the port.
+"""Links over an endpoint of your own: here a UNIX socket besides the port.
 
 python examples/own_endpoints.py PATH
 """

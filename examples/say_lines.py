@@ -1,4 +1,4 @@
-"""Say every line of a file to a node and its peers, however long the file is.
+"""Send every line of a file, however long, to a node and its peers.
 
 python examples/say_lines.py HOST:PORT FILE
 """

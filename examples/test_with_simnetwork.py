@@ -13,7 +13,7 @@ from meshproto.testing import SimNetwork
 
 
 class Greeter:
-    """The application: welcomes every peer, and counts what it is told."""
+    """The application: welcomes every peer, and counts the messages it gets."""
 
     def __init__(self, node: IMesh) -> None:
         self.heard = 0
@@ -51,7 +51,7 @@ class GreeterTests(SynchronousTestCase):
         self.assertEqual(self.net.chats(self.carol), ["welcome, carol"])
 
     def test_counts(self) -> None:
-        """What is said before a cut is counted, and what is said after it."""
+        """Messages before a network cut and after it are counted."""
         self.bob.broadcast("one")
         self.net.run(1)
         self.net.partition([self.alice], [self.bob, self.carol])

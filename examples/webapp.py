@@ -1,4 +1,4 @@
-"""A web application that has gained a mesh.
+"""A web application with a mesh added.
 
 python examples/webapp.py HTTP_PORT MESH_PORT [HOST:PORT ...]
 
@@ -22,7 +22,7 @@ from meshproto import IMesh, LocalProtocolError, MeshNode, NodeConfig
 
 
 class Home(Resource):
-    """What the application was before: it knows nothing of a mesh."""
+    """The application as it was before; it knows nothing of the mesh."""
 
     def render_GET(self, request: Request) -> bytes:
         return b"Welcome.\n"
@@ -41,7 +41,7 @@ class Peers(Resource):
 
 
 class Say(Resource):
-    """``POST /say``: say ``text`` to every peer."""
+    """``POST /say``: send ``text`` to every peer."""
 
     def __init__(self, node: IMesh) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def _json(request: Request, value: object) -> bytes:
 async def main(reactor: Any, http_port: str, port: str, *addresses: str) -> None:
     root = Resource()
     root.putChild(b"", Home())
-    # The mesh, from here
+    # The mesh: from here
     config = NodeConfig(port=int(port), name="web", bootstrap=addresses)
     node = MeshNode(config, reactor=reactor)
     root.putChild(b"peers", Peers(node))

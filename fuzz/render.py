@@ -47,7 +47,8 @@ from meshproto.events import (
     PeersDiscovered,
     PingReceived,
 )
-from meshproto.run.render import TAGS, Narrator, guarded, visible
+from meshproto.run.render import TAGS, Narrator
+from meshproto.run.visible import guarded, visible
 from meshproto.wire.address import EndpointTarget, PeerAddress
 
 #: By code point and not by category, so that a new version of Unicode, or a

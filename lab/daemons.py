@@ -29,7 +29,7 @@ from typing import NamedTuple, Self
 from lab.terminals import environment
 
 #: Seconds after which a wait is a failure.
-PATIENCE = 30.0
+PATIENCE = 45.0
 _PAUSE = 0.01
 
 _TWISTD = "from twisted.scripts.twistd import run; run()"
@@ -332,6 +332,19 @@ class Wire:
             pass
         line, end, self._unread = self._unread.partition(b"\n")
         return line + end
+
+    def frame(self) -> tuple[bytes, bytes]:
+        """The next frame of ``mesh/2``: its header with its end, and its payload.
+
+        What there is of it when the connection ends.
+        """
+        header = self.line()
+        length = header.rpartition(b" +")[2] if b" +" in header else b"0"
+        size = int(length)
+        while len(self._unread) < size and self._receive():
+            pass
+        payload, self._unread = self._unread[:size], self._unread[size:]
+        return header, payload
 
     def lines_before(self, last: bytes) -> list[bytes]:
         """The lines that come before a certain one."""

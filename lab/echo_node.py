@@ -37,8 +37,8 @@ from meshproto import (
     UnknownPeer,
 )
 from meshproto.run.process import set_clock
-from meshproto.run.render import visible
 from meshproto.run.tap import DaemonService
+from meshproto.run.visible import visible
 
 _BATCH = 32
 

@@ -1,6 +1,6 @@
 """The peer mesh that you embed in Python.
 
-Every node connects to every other node, finds new ones by itself, and
+Every node connects to every other node, finds new ones on its own, and
 exchanges messages with all of them::
 
     from twisted.internet.task import react
@@ -17,8 +17,8 @@ exchanges messages with all of them::
 
     react(main)
 
-Names are imported when they are first used, so a program that only needs the
-values (`PeerAddress`, the events, the codec) does not import Twisted.
+Names are imported on first use, so a program that needs only the values
+(`PeerAddress`, the events, the codec) does not import Twisted.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ __all__ = [
     "WrongLoop",
 ]
 
-# From the lowest floor up, so that a value is found before Twisted is imported.
+# Lowest layer first, so that looking up a value does not import Twisted.
 _HOMES = (
     "errors",
     "wire.address",

@@ -1,4 +1,4 @@
-"""``python -m meshproto`` is ``meshproto``."""
+"""Runs the ``meshproto`` command as ``python -m meshproto``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Every setting of a node, with its bounds.
 
-The defaults are the ones of the original program where it has them; the
-limits are explained one by one in ``docs/limits.md``.
+Defaults match the original program wherever it has the setting.
+``docs/limits.md`` explains each limit.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ KiB = 1024
 MiB = 1024 * KiB
 
 DEFAULT_PORT = 8001
-#: What a node can speak, the best first.
+#: The protocols that a node can speak, newest first.
 PROTOCOLS = ("mesh/2", "mesh/1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConfig:
-    """The settings of one node; all times are seconds, all sizes bytes.
+    """The settings of one node: times in seconds, sizes in bytes.
 
-    Raises `ConfigError`, which names the setting, for a value out of range.
+    Raises `ConfigError`, which names the setting, for an invalid value.
 
     >>> NodeConfig(port=8001, name="alice").max_peers
     20
@@ -52,87 +52,87 @@ class NodeConfig:
     meshproto.errors.ConfigError: max_peers: 0 is less than 1
     """
 
-    #: TCP port to listen on; 0 lets the system choose a free one.
+    #: TCP port to listen on; 0 lets the system pick a free one.
     port: int = DEFAULT_PORT
-    #: Name that people see; None means the same as the ID.
+    #: Display name; None means the ID.
     name: str | None = None
-    #: ID that peers see; None means ``peer-<port>``, the port that peers dial.
+    #: ID that peers see; None means ``peer-<port>``, with the port that peers dial.
     id: str | None = None
-    #: IP address to listen on; None means every address of the machine.
+    #: IP address to listen on; None means all of the machine's addresses.
     interface: str | None = None
-    #: Twisted server endpoint string, instead of ``port`` and ``interface``.
+    #: Twisted server endpoint string; replaces ``port`` and ``interface``.
     listen: str | None = None
-    #: Addresses to join the mesh by: ``host:port`` or Twisted endpoint strings.
+    #: Addresses to join the mesh through: ``host:port`` or Twisted endpoint strings.
     bootstrap: tuple[str, ...] = ()
-    #: ``host`` or ``host:port`` under which peers reach this node, where that
-    #: differs from what it sees itself (port forwards, containers).
+    #: ``host`` or ``host:port`` at which peers reach this node, if the node
+    #: cannot see that for itself (port forwards, containers).
     advertise: str | None = None
 
-    #: What the node speaks, of ``mesh/2`` and ``mesh/1``: with each peer the newest
-    #: that both speak, whatever their order here.
+    #: Protocols to speak, of ``mesh/2`` and ``mesh/1``, in any order.  Each link uses
+    #: the newest that both ends speak.
     protocols: tuple[str, ...] = PROTOCOLS
-    #: Name of the mesh that the node belongs to, spelled like a name, or empty.  On
-    #: ``mesh/2`` nodes of another mesh are refused.
+    #: Name of the mesh that the node belongs to, under the rules for ``name``, or
+    #: empty.  Over ``mesh/2``, nodes of another mesh are refused.
     mesh: str = ""
-    #: What the application tells its peers of this node: they have it as
-    #: `Peer.headers` (``mesh/2``).  A copy is kept.
+    #: What the application tells peers about this node; they see it as
+    #: `Peer.headers` (``mesh/2`` only).  The mapping is copied.
     headers: Mapping[str, str] = NO_HEADERS
 
-    #: Seats for peers.
+    #: Number of seats for peers.
     max_peers: int = 20
-    #: Time between two rounds of asking every peer for addresses.
+    #: Time between rounds of asking every peer for addresses.
     discovery_interval: float = 30.0
-    #: Time between two rounds of PING.
+    #: Time between rounds of PING.
     maintenance_interval: float = 15.0
-    #: Time that a dial and a handshake may take.
+    #: Time allowed for a dial, and for a handshake.
     connection_timeout: float = 10.0
-    #: Silence after which a peer is dropped.
+    #: A peer silent for this long is dropped.
     peer_timeout: float = 60.0
-    #: Silence after a PING that drops a link whose peer has come anew.
+    #: Time to answer the PING that probes a link when its peer connects again.
     probe_timeout: float = 3.0
-    #: Time that `MeshNode.stop` gives what is queued to be sent.
+    #: Time that `MeshNode.stop` allows for sending what is queued.
     stop_timeout: float = 2.0
 
-    #: Longest line, and longest handshake line, without the line end.
+    #: Longest line, and longest handshake line, not counting the line end.
     max_line: int = MAX_LINE
     max_handshake_line: int = MAX_HANDSHAKE_LINE
-    #: Largest payload that is sent or taken, its headers included (``mesh/2``);
-    #: never more than ``send_queue_hard``.
+    #: Largest payload to send or accept, headers included (``mesh/2``); capped at
+    #: ``send_queue_hard``.
     max_payload: int = MAX_PAYLOAD
-    #: Incoming links that have not finished the handshake: in all, and from
-    #: one remote address (loopback exempt).
+    #: Incoming links with an unfinished handshake: in total, and per remote
+    #: address (loopback exempt).
     max_pending: int = 64
     max_pending_per_host: int = 8
-    #: Connections from one remote address (IPv6: from one network of /64) per
-    #: second, and at once; loopback exempt.
+    #: Incoming connections from one remote address (IPv6: from one /64): per second,
+    #: and in a burst.  Loopback is exempt.
     link_rate: float = 1.0
     link_burst: int = 64
-    #: ``PEERS`` and ``REQUEST_PEERS`` lines of one peer that are heeded per
-    #: second, and at once.
+    #: ``PEERS`` and ``REQUEST_PEERS`` lines handled from one link: per second, and
+    #: in a burst; the rest are ignored.
     gossip_rate: float = 4.0
     gossip_burst: int = 256
-    #: Chat messages of one peer that are read per second, and at once; a rate
-    #: of 0 is no limit.
+    #: Chat messages read from one link: per second, and in a burst.  A rate of 0
+    #: means no limit.
     chat_rate: float = 0.0
     chat_burst: int = 100
-    #: Dials under way at one time.
+    #: Dials under way at the same time.
     max_dials: int = 16
-    #: Addresses taken from one PEERS line, kept on the word of one peer, and
-    #: kept in all.
+    #: Addresses read from one PEERS line, kept on one peer's word, and kept in
+    #: total.
     max_addresses_per_list: int = MAX_ADDRESSES
     max_addresses_per_peer: int = 64
     max_addresses: int = 1000
-    #: Failed dials after which an address that was never reached is forgotten.
+    #: An address that was never reached is forgotten after this many failed dials.
     max_dial_failures: int = 10
-    #: Bytes waiting for one peer: `MeshNode.drain` waits while there are more
-    #: than the first; more than the second cut the peer at once.
+    #: Bytes queued for one peer.  Above the soft limit `MeshNode.drain` waits; above
+    #: the hard limit the peer is cut at once.
     send_queue_soft: int = 8 * MiB
     send_queue_hard: int = 64 * MiB
-    #: Time for which a peer may take nothing while its transport is full (more
-    #: than 64 KiB wait); then it is cut.
+    #: A peer that accepts nothing for this long while its transport is full (more
+    #: than 64 KiB waiting) is cut.
     stall_timeout: float = 10.0
-    #: Events waiting in one `MeshNode.events` iterator at which the node stops
-    #: reading from its peers until the application has caught up.
+    #: When this many events wait in one `MeshNode.events` iterator, the node stops
+    #: reading from its peers until the application catches up.
     max_queued_events: int = 1000
 
     def __post_init__(self) -> None:
@@ -184,11 +184,11 @@ class NodeConfig:
         self._check_headers()
 
     def bootstrap_targets(self) -> tuple[Target, ...]:
-        """The bootstrap addresses, read; each once, in the order given."""
+        """The bootstrap addresses, parsed, in the order given, without repeats."""
         return tuple(dict.fromkeys(parse_target(text) for text in self.bootstrap))
 
     def advertised(self) -> tuple[str, int | None] | None:
-        """The advertised host and port; the port is None where none was given."""
+        """The advertised host and port, or None; the port is None if not given."""
         if self.advertise is None:
             return None
         try:

@@ -1,27 +1,26 @@
-"""Everything that can go wrong, as one tree.
+"""Every error that meshproto raises, as one tree.
 
 ::
 
     MeshError
-    ├── LocalProtocolError     what we were asked to send has no form on the wire
-    ├── RemoteProtocolError    what a peer sent breaks the wire's rules
+    ├── LocalProtocolError     the wire cannot carry what we were asked to send
+    ├── RemoteProtocolError    a peer broke the rules of the wire
     ├── AddressError           a text is not an address
-    ├── ConfigError            a setting is out of its range
-    ├── NotRunning             the node is not started, or stopped already
-    ├── WrongLoop              the asyncio loop that runs is not the reactor's
-    ├── UnknownPeer            no link to a peer of that ID
+    ├── ConfigError            a setting is invalid
+    ├── NotRunning             the node has not started, or has stopped
+    ├── WrongLoop              the running asyncio loop is not the reactor's
+    ├── UnknownPeer            no connected peer has that ID
     │   └── AmbiguousPeer      several peers have that ID
-    └── ConnectError           a dial that did not become a link
-        ├── DialFailed         the network said no
+    └── ConnectError           a dial did not become a link
+        ├── DialFailed         no connection could be made
         ├── HandshakeTimeout   the far side did not answer in time
         ├── HandshakeFailed    the far side closed, or does not speak our wire
-        ├── HandshakeRejected  the far side answered DUPLICATE or MAX_PEERS
-        ├── SelfConnection     the address is the node's own
-        └── MeshFull           our own seats are all taken
+        ├── HandshakeRejected  the far side refused us
+        ├── SelfConnection     the address leads back to this node
+        └── MeshFull           this node has no seat left
 
 The caller's mistakes reach the caller.  A peer's mistakes
-(`RemoteProtocolError`) close that peer's link, become an event and go no
-further.
+(`RemoteProtocolError`) close its link and become an event, nothing more.
 """
 
 from __future__ import annotations
@@ -55,9 +54,10 @@ __all__ = [
 
 
 class ConfigError(MeshError, ValueError):
-    """A setting is out of its range.
+    """A setting is invalid.
 
-    ``setting`` is the name of the `NodeConfig` field.
+    ``setting`` is the name of the `NodeConfig` field, ``problem`` what is wrong
+    with it.
     """
 
     def __init__(self, setting: str, problem: str) -> None:
@@ -67,18 +67,18 @@ class ConfigError(MeshError, ValueError):
 
 
 class NotRunning(MeshError):
-    """The call needs a node that has been started and not yet stopped."""
+    """The call needs a running node: started, and not yet stopped."""
 
 
 class WrongLoop(MeshError):
-    """The asyncio loop that runs is not the reactor's, and the reactor does not run.
+    """The running asyncio loop is not the reactor's, and the reactor is not running.
 
-    Nothing would ever happen to the node; the message says how to run it.
+    The node would never do anything; the message says how to run it.
     """
 
 
 class UnknownPeer(MeshError, LookupError):
-    """There is no link to a peer of that ID."""
+    """No connected peer has that ID."""
 
 
 class AmbiguousPeer(UnknownPeer):
@@ -88,8 +88,7 @@ class AmbiguousPeer(UnknownPeer):
 class ConnectError(MeshError):
     """A dial did not become a link.
 
-    ``target`` is the address that was dialled, ``reason`` a short text for
-    people.
+    ``target`` is the address dialled, ``reason`` a short text for people.
     """
 
     def __init__(self, target: Target, reason: str) -> None:
@@ -99,23 +98,23 @@ class ConnectError(MeshError):
 
 
 class DialFailed(ConnectError):
-    """No TCP connection came about: refused, unreachable, unresolved, timed out."""
+    """No connection could be made: refused, unreachable, unresolved or timed out."""
 
 
 class HandshakeTimeout(ConnectError):
-    """The far side took the connection but did not answer the handshake in time."""
+    """The far side accepted the connection but did not finish the handshake in time."""
 
 
 class HandshakeFailed(ConnectError):
-    """The far side closed before it answered, or answered something else."""
+    """The far side closed the connection unanswered, or does not speak our wire."""
 
 
 class HandshakeRejected(ConnectError):
-    """The far side answered with a refusal, ``DUPLICATE`` or ``MAX_PEERS``."""
+    """The far side refused us: it is full, say, or has a link to us already."""
 
 
 class SelfConnection(ConnectError):
-    """The address leads back to this very node."""
+    """The address leads back to this node."""
 
 
 class MeshFull(ConnectError):

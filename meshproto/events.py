@@ -1,8 +1,8 @@
-"""What happens in a mesh, one frozen value for each thing that happens.
+"""What happens in a mesh, as frozen values.
 
-Events speak of peers, not of sockets: a peer that was connected ends in
-exactly one `PeerDisconnected`, however many TCP connections were tried.
-Those below `DebugEvent` are wire chatter, for whoever debugs a mesh.
+Events are about peers, not sockets: each `PeerConnected` is followed by exactly
+one `PeerDisconnected`, however many TCP connections were involved.  Subclasses of
+`DebugEvent` are wire chatter, for debugging a mesh.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Direction(Enum):
 
 
 class CloseReason(Enum):
-    """Why a link ended; the value is the text for people."""
+    """Why a link ended; the value is a text for people."""
 
     CLOSED_BY_PEER = "closed by peer"
     CONNECTION_LOST = "connection lost"
@@ -47,7 +47,7 @@ class CloseReason(Enum):
 
 
 class Throttled(Enum):
-    """What a peer does too much of; the value is the text for people."""
+    """What a peer sends too much of; the value is a text for people."""
 
     GOSSIP = "too much gossip"
     CHAT = "too much chat"
@@ -55,18 +55,16 @@ class Throttled(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """A connected peer, as it was when this snapshot was made.
+    """A snapshot of a connected peer.
 
-    ``host`` is the IP address at which we see it; ``address`` is where it listens,
-    None as long as nothing tells.  ``connected_at`` and ``last_heard`` are seconds
-    of the node's clock.  ``key`` tells one peer from another: it is equal in all
-    snapshots of one peer, hashable, and otherwise opaque.  Nobody is found by a peer
-    without a key.
+    ``host`` is the IP address we see it at; ``address`` is where it listens, None
+    until known.  ``connected_at`` and ``last_heard`` are seconds of the node's clock.
+    ``key`` identifies the peer: hashable, equal in all its snapshots, otherwise
+    opaque.  `MeshNode.send` finds no peer for a snapshot without a key.
 
-    ``protocol`` is what the link speaks, ``mesh/1`` or ``mesh/2``.  With the latter,
-    ``headers`` are the `NodeConfig.headers` of the peer, and ``round_trip`` is how
-    many seconds the last ``PING`` and its answer took, None until one has been
-    answered.
+    ``protocol`` is what the link speaks: ``mesh/1`` or ``mesh/2``.  Over ``mesh/2``,
+    ``headers`` are the peer's `NodeConfig.headers`, and ``round_trip`` is the time in
+    seconds from the last ``PING`` to its answer, None until one has been answered.
     """
 
     id: str
@@ -83,17 +81,16 @@ class Peer:
 
     @property
     def where(self) -> str:
-        """Its listening address if that is known, else its host."""
+        """Its listening address if known, else its host."""
         return str(self.address) if self.address else self.host
 
 
 def _draft_of(frozen: type[Any]) -> Callable[[], Any]:
-    """What becomes a value of a frozen dataclass, made fast.
+    """A mutable twin of a frozen dataclass, for making its instances fast.
 
-    A frozen dataclass sets its fields one by one with a slow function, which
-    takes several times as long as to set those of a draft, and then
-    ``draft.__class__`` to the frozen class.  A draft has the slots of that class
-    and nothing else of it, for Python allows that only when they agree.
+    A frozen dataclass sets its fields through a slow function.  It is several times
+    faster to set the fields of a draft and then set ``draft.__class__`` to the frozen
+    class.  Python allows that only because both have the same slots.
     """
     of_object = ("__init__", "__setattr__", "__delattr__")
     namespace = {name: getattr(object, name) for name in of_object}
@@ -107,11 +104,11 @@ peer_draft = _draft_of(Peer)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownAddress:
-    """An entry of the address book, as it was when this snapshot was made.
+    """A snapshot of an entry in the address book.
 
-    ``linked``: it belongs to a connected peer.  ``proven``: a node answered
-    there once.  ``bootstrap``: the user gave it.  ``failures`` counts the dials
-    that failed since the last one that did not.
+    ``linked``: it belongs to a connected peer.  ``proven``: a node has answered
+    there.  ``bootstrap``: it is one of `NodeConfig.bootstrap`.  ``failures``: failed
+    dials since the last success.
     """
 
     target: Target
@@ -122,10 +119,10 @@ class KnownAddress:
 
 
 class Delivery:
-    """Whom a message was handed to; empty, and false, when there was nobody.
+    """The peers that a message was queued for; false if there were none.
 
-    ``missed`` are the peers that it could not be handed to, each with the reason:
-    one that speaks only ``mesh/1`` takes lines of chat alone.
+    ``missed`` pairs each peer that could not take it with the reason: for example, a
+    peer that speaks only ``mesh/1`` takes nothing but lines of chat.
     """
 
     __slots__ = ("_missed", "_peers")
@@ -138,13 +135,13 @@ class Delivery:
 
     @property
     def peers(self) -> tuple[Peer, ...]:
-        """The peers, each as it is when this is asked."""
-        # To make a snapshot of a peer costs more than to hand it a message.
+        """The peers; their snapshots are taken on access."""
+        # A snapshot costs more than queueing the message does.
         return tuple(self._peers)
 
     @property
     def missed(self) -> tuple[tuple[Peer, str], ...]:
-        """Who could not be handed it, and why."""
+        """The peers that could not take the message, each with the reason."""
         return self._missed
 
     def __len__(self) -> int:
@@ -162,7 +159,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStarted(Event):
-    """The node listens.  ``port`` is the port really bound, 0 if it has none."""
+    """The node is listening on ``port``; 0 if its endpoint has no port."""
 
     id: str
     name: str
@@ -171,9 +168,9 @@ class NodeStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeError(Event):
-    """Something went wrong that belongs to no connected peer.
+    """Something went wrong that concerns no connected peer.
 
-    ``context`` says what was being done, ``error`` what happened.
+    ``context`` says what the node was doing, ``error`` what happened.
     """
 
     context: str
@@ -182,16 +179,16 @@ class NodeError(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootstrapSucceeded(Event):
-    """A bootstrap address led to a peer (also when it was linked already)."""
+    """A bootstrap address led to a peer, perhaps one that was connected already."""
 
     target: Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootstrapFailed(Event):
-    """A bootstrap address could not be joined; it is tried again.
+    """The dial of a bootstrap address failed; the node will retry.
 
-    ``attempt`` counts from 1, ``retry_in`` is in seconds.
+    ``attempt`` counts from 1; ``retry_in`` is in seconds.
     """
 
     target: Target
@@ -204,7 +201,7 @@ class BootstrapFailed(Event):
 class PeerConnected(Event):
     """A peer finished the handshake.
 
-    ``peer_count`` and ``max_peers`` are the node's seats, this peer included.
+    ``peer_count`` of the node's ``max_peers`` seats are taken, this peer's included.
     """
 
     peer: Peer
@@ -219,7 +216,7 @@ class PeerConnected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerDisconnected(Event):
-    """The link to a peer ended.  Exactly one for each `PeerConnected`."""
+    """The link to a peer ended; sent exactly once for each `PeerConnected`."""
 
     peer: Peer
     reason: CloseReason
@@ -227,7 +224,10 @@ class PeerDisconnected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerReaped(Event):
-    """Maintenance drops a silent peer; its `PeerDisconnected` follows."""
+    """A peer was silent too long and is dropped; its `PeerDisconnected` follows.
+
+    ``silent_for`` is in seconds.
+    """
 
     peer: Peer
     silent_for: float
@@ -235,9 +235,9 @@ class PeerReaped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeersDiscovered(Event):
-    """A peer told addresses that we did not know.
+    """A peer sent addresses that we did not know.
 
-    ``count`` of them are new; the address book holds ``total_known``.
+    ``count`` of them are new; the address book now holds ``total_known``.
     """
 
     peer: Peer
@@ -247,7 +247,7 @@ class PeersDiscovered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatReceived(Event):
-    """A peer said something to us."""
+    """A peer sent a line of chat."""
 
     peer: Peer
     text: str
@@ -259,11 +259,10 @@ chat_draft = _draft_of(ChatReceived)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatsReceived(Event):
-    """What a peer said to us, as much as arrived together, in its order.
+    """Lines of chat that arrived together from one peer, in order.
 
-    The same chat as in `ChatReceived`, for a program that is told so much that
-    a call for each message is too slow.  Only those hear of it who ask for
-    this kind by its name.
+    The same chat as `ChatReceived`, for a program that receives too much to handle
+    one call per message.  Only a subscriber that names this kind gets it.
     """
 
     peer: Peer
@@ -272,9 +271,9 @@ class ChatsReceived(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataReceived(Event):
-    """A peer sent a payload that is no line of chat.
+    """A peer sent a payload: a message that is not a line of chat.
 
-    ``headers`` are what its sender gave with it.
+    ``headers`` are those that the sender passed with it.
     """
 
     peer: Peer
@@ -284,10 +283,10 @@ class DataReceived(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerThrottled(Event):
-    """A peer goes beyond a rate; told once in 10 seconds for each kind.
+    """A peer exceeds a rate; sent at most once in 10 seconds for each kind.
 
-    ``ignored`` counts its ``PEERS`` and ``REQUEST_PEERS`` lines that were not
-    heeded since the last time.  Chat is not ignored, only read later.
+    ``ignored`` counts the ``PEERS`` and ``REQUEST_PEERS`` lines ignored since the
+    last such event.  Chat is never ignored, only read later.
     """
 
     peer: Peer
@@ -297,7 +296,7 @@ class PeerThrottled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionFailed(Event):
-    """A dial failed that `MeshNode.connect` asked for."""
+    """A dial asked for with `MeshNode.connect` failed."""
 
     target: Target
     reason: str
@@ -305,12 +304,12 @@ class ConnectionFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebugEvent(Event):
-    """The root of the events that only a debugging user wants to see."""
+    """The root of the events that matter only for debugging."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialAttemptFailed(DebugEvent):
-    """A dial of an address that peers told us failed."""
+    """The dial of an address learned from peers failed."""
 
     target: Target
     reason: str
@@ -318,9 +317,9 @@ class DialAttemptFailed(DebugEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRefused(DebugEvent):
-    """We turned a dialler away.  ``host`` is where it came from.
+    """We refused an incoming connection from ``host``.
 
-    ``id`` and ``name`` are empty when it had to go before it said who it is.
+    ``id`` and ``name`` are empty if it was refused before it said who it was.
     """
 
     id: str
@@ -331,14 +330,14 @@ class PeerRefused(DebugEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PingSent(DebugEvent):
-    """We asked a peer for a sign of life."""
+    """We pinged a peer."""
 
     peer: Peer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PingReceived(DebugEvent):
-    """A peer asked us for a sign of life (and has been answered)."""
+    """A peer pinged us, and has been answered."""
 
     peer: Peer
 
@@ -359,16 +358,16 @@ class PeerRequestSent(DebugEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRequestReceived(DebugEvent):
-    """A peer asked us for addresses (and has been answered)."""
+    """A peer asked us for addresses, and has been answered."""
 
     peer: Peer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerListReceived(DebugEvent):
-    """A peer told us addresses.
+    """A peer sent us addresses.
 
-    ``skipped`` entries of its line were no addresses, or not believed.
+    ``skipped`` counts the entries of its line that were invalid or not believed.
     """
 
     peer: Peer

@@ -1,4 +1,4 @@
-"""What a node provides to applications, and what it can be given in place of TCP."""
+"""What a node provides to applications, and what can replace TCP beneath it."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ if TYPE_CHECKING:
 
 
 class INetwork(Interface):
-    """The way to other machines: TCP, or a simulation of it."""
+    """How a node reaches other machines: TCP, or a simulation of it."""
 
     def listen(factory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Accept connections where the node's settings say.
+        """Accept connections where the node's settings say to.
 
-        Fails with `twisted.internet.error.CannotListenError`.
+        Fires with the port once it listens; fails with
+        `twisted.internet.error.CannotListenError`.
         """
 
     def endpoint(target: Target) -> IStreamClientEndpoint:
-        """The way to one address.
+        """The endpoint for dialling one address.
 
-        Raises `AddressError` for an endpoint string that cannot be used.
+        Raises `AddressError` for an unusable endpoint string.
         """
 
     def is_own_host(host: str) -> bool:
-        """Whether the host is this machine, in whatever spelling."""
+        """Whether the host is this machine, however it is spelled."""
 
 
 class IMesh(Interface):
-    """A running node, as applications see it; `MeshNode` provides it."""
+    """A node as applications see it; `MeshNode` provides it and says more."""
 
     id: str = Attribute("The node's ID.")
     name: str = Attribute("The node's name.")
@@ -50,46 +51,46 @@ class IMesh(Interface):
     def subscribe(
         subscriber: Callable[[Any], object], *kinds: type[Event]
     ) -> Callable[[], None]:
-        """Call ``subscriber`` for every event, or for those of ``kinds``.
+        """Call ``subscriber`` with every event, or only with those of ``kinds``.
 
-        Returns the way to end that.
+        Returns a function that ends the subscription.
         """
 
     def events(*kinds: type[Event]) -> AsyncIterator[Any]:
-        """Every event from now on, or those of ``kinds``, for ``async for``."""
+        """Events from now on, all or only those of ``kinds``, for ``async for``."""
 
     def start() -> Deferred[None]:
-        """Listen, then join the mesh."""
+        """Listen, then join the mesh; fires once the node listens."""
 
     def stop() -> Deferred[None]:
-        """Leave the mesh."""
+        """Leave the mesh; fires once every link is closed."""
 
     def connect(target: str | Target) -> Deferred[Peer]:
-        """Dial a peer."""
+        """Dial a peer; fires with it after the handshake."""
 
     def broadcast(
         message: str | bytes, headers: Mapping[str, str] | None = None
     ) -> Delivery:
-        """Say something to every peer."""
+        """Send a message to every peer."""
 
     def send(
         peer: Peer | str,
         message: str | bytes,
         headers: Mapping[str, str] | None = None,
     ) -> Delivery:
-        """Say something to one peer."""
+        """Send a message to one peer."""
 
     def drain() -> Deferred[None]:
-        """Wait until no peer's queue is above its soft mark."""
+        """Wait until no peer's queue is above the soft limit."""
 
     def discover() -> int:
         """Ask every peer for addresses; returns how many were asked."""
 
     def pause_reading() -> None:
-        """Read from no peer until `resume_reading`."""
+        """Stop reading from all peers until `resume_reading`."""
 
     def resume_reading() -> None:
-        """Read on after `pause_reading`."""
+        """Undo `pause_reading`."""
 
     def peers() -> tuple[Peer, ...]:
         """The connected peers."""

@@ -71,6 +71,14 @@ class TranscriptTests(BenchCase):
         self.assertIs(event.direction, Direction.INCOMING)
         self.assertEqual(str(event.peer.address), BOB)
 
+    def test_a_mark_is_ignored_where_only_mesh1_is_spoken(self) -> None:
+        bench = self.bench()
+        wire = bench.caller()
+        wire.say("bob:Bob\t")
+        self.assertEqual(wire.heard(), b"peer-8001:alice\n")
+        wire.say("hello")
+        self.assertEqual(self.chats(bench), ["hello"])
+
     def test_every_request_is_answered(self) -> None:
         bench = self.bench()
         wire = bench.guest("peer-8002:bob")

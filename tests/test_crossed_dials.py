@@ -13,7 +13,8 @@ from meshproto.events import (
     PeerReaped,
 )
 from tests.benches import BOB, BenchCase
-from tests.fakes import Bench, Original, Wire
+from tests.fakes import Bench, Wire
+from tests.originals import Original
 
 #: Of a peer with a greater ID than ours, with a lesser one, and with our own.
 IDS = ("peer-8002", "peer-8000", "peer-8001")

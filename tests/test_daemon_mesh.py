@@ -25,6 +25,15 @@ from tests.slow import slow
 #: Daemons that lose patience soon, with each other and not with the machine.
 QUICK = ("--maintenance-interval", 1, "--peer-timeout", 4, "--discovery-interval", 2)
 
+MESH1 = ("--protocol", "mesh/1")
+MESH2 = ("--protocol", "mesh/2")
+BOTH = ()
+
+
+def bootstrap_of(daemon: Daemon) -> tuple[str, str]:
+    """The options that have another one join by it."""
+    return "--bootstrap", f"localhost:{daemon.port}"
+
 
 class MeshTestCase(DaemonTestCase):
     """Daemons that are to be a full mesh."""
@@ -38,13 +47,23 @@ class MeshTestCase(DaemonTestCase):
             self.assertEqual(daemon.logged("[NETWORK] "), len(daemons) - 1, daemon.raw)
             self.assertEqual(daemon.logged("[MAINTENANCE]"), 0, daemon.raw)
 
+    def check_no_dial_failed(self, daemons: Sequence[Daemon]) -> None:
+        """But for seeds that did not listen yet; needs ``--debug``."""
+        for daemon in daemons:
+            failed = daemon.logged("Failed to connect")
+            early = sum(
+                "[BOOTSTRAP] Failed" in line and "connection refused" in line
+                for line in daemon.lines
+            )
+            self.assertEqual(failed, early, daemon.raw)
+
 
 class FormationTests(MeshTestCase):
     """All are started at the same instant, with the settings they come with."""
 
     def form(self, size: int, shape: Shape, *options: object) -> list[Daemon]:
         began = time.monotonic()
-        daemons = self.fleet.mesh(size, shape, *options)
+        daemons = self.fleet.mesh(size, shape, "--debug", *options)
         launched = time.monotonic()
         listening = self.fleet.until_listening(*daemons)
         full = self.fleet.until_full(daemons)
@@ -53,6 +72,9 @@ class FormationTests(MeshTestCase):
             f"listen at {listening - began:.2f} s, full mesh at {full - began:.2f} s"
         )
         self.check_calm(daemons)
+        self.check_no_dial_failed(daemons)
+        ports = [daemon.port for daemon in daemons]
+        self.assertEqual(open_connections(ports), size * (size - 1) // 2)
         return daemons
 
     @slow
@@ -103,6 +125,155 @@ class FormationTests(MeshTestCase):
             daemons.append(self.fleet.start(f"n{number}", bootstrap=bootstrap))
             self.fleet.until_full(daemons)
         self.check_calm(daemons)
+
+
+class ProtocolTests(MeshTestCase):
+    """Nodes that speak both protocols, and nodes that speak one."""
+
+    def start(self, *settings: Sequence[object]) -> list[Daemon]:
+        """A daemon for each list of options, all but the first told of the first."""
+        daemons: list[Daemon] = []
+        for number, options in enumerate(settings):
+            bootstrap = [daemon.port for daemon in daemons[:1]]
+            daemons.append(
+                self.fleet.start(f"n{number}", "--debug", *options, bootstrap=bootstrap)
+            )
+        return daemons
+
+    def test_both_and_mesh1(self) -> None:
+        """Everybody hears everybody, once, whoever was there first."""
+        prompts: list[Daemon] = []
+        for number, options in enumerate((MESH1, BOTH, BOTH, MESH1, BOTH)):
+            seed = [word for each in prompts[-1:] for word in bootstrap_of(each)]
+            prompts.append(self.fleet.prompt(f"n{number}", *options, *seed))
+        self.fleet.until_full(prompts)
+        said = []
+        for prompt in prompts:
+            for text in (f"hello from {prompt.name}", "PING", "\u2060x", "Zoë 🦊"):
+                prompt.type(text)
+                said.append(f"[{prompt.name}] {text}".replace("\u2060", "\\u2060"))
+
+        def heard(prompt: Daemon) -> list[str]:
+            return sorted(line for line in prompt.lines if line.startswith("[n"))
+
+        def is_heard() -> bool:
+            return all(len(heard(prompt)) >= len(said) for prompt in prompts)
+
+        self.fleet.until(is_heard, "complete chat")
+        for prompt in prompts:
+            self.assertEqual(heard(prompt), sorted(said))
+        self.check_calm(prompts)
+
+    @slow
+    def test_both_and_mesh2(self) -> None:
+        """One that speaks nothing else joins, as the first and as a later one."""
+        daemons = self.start(MESH2, BOTH, BOTH, MESH2)
+        self.fleet.until_full(daemons)
+        self.check_calm(daemons)
+        self.check_no_dial_failed(daemons)
+
+    @slow
+    def test_mesh2_dials_mesh1(self) -> None:
+        """It says why it hangs up; the other one saw a peer of its own kind go."""
+        one, two = self.start(MESH1, MESH2)
+        self.fleet.until_logged(
+            two,
+            f"[BOOTSTRAP] Failed to connect to seed node localhost:{one.port}: "
+            "speaks none of our protocols (attempt 2",
+        )
+        self.fleet.until_logged(one, "[NETWORK] Peer n1 disconnected")
+        self.assertEqual(two.peers, [])
+        self.fleet.until(lambda: one.peers == [], "end of the link")
+
+    @slow
+    def test_mesh1_dials_mesh2(self) -> None:
+        """It is not answered: what it speaks has no words for that."""
+        two, one = self.start(MESH2, MESH1)
+        self.fleet.until_logged(
+            two, "[ERROR] Handshake with 127.0.0.1: speaks none of our protocols"
+        )
+        self.fleet.until_logged(
+            one,
+            f"[BOOTSTRAP] Failed to connect to seed node localhost:{two.port}: "
+            "closed without an answer, perhaps it speaks only mesh/2 (attempt 2",
+        )
+        self.assertEqual((one.logged("[NETWORK]"), two.logged("[NETWORK]")), (0, 0))
+
+    @slow
+    def test_one_that_speaks_both_between_them(self) -> None:
+        """It has links with all; each other has links with its own kind."""
+        both, *others = self.start(BOTH, MESH1, MESH2, MESH1, MESH2)
+        wanted = ["n0", "n3"], ["n0", "n4"], ["n0", "n1"], ["n0", "n2"]
+
+        def is_complete() -> bool:
+            return both.peers == ["n1", "n2", "n3", "n4"] and all(
+                set(names) <= set(daemon.peers)
+                for daemon, names in zip(others, wanted, strict=True)
+            )
+
+        self.fleet.until(is_complete, "mesh")
+        for daemon, names in zip(others, wanted, strict=True):
+            for name in names:
+                self.assertEqual(
+                    daemon.logged(f"Peer {name} disconnected"), 0, daemon.raw
+                )
+        self.assertEqual(both.logged("disconnected"), 0, both.raw)
+
+
+class MeshNameTests(MeshTestCase):
+    """``--mesh``: who belongs to another mesh stays out."""
+
+    def test_another_mesh(self) -> None:
+        """Both dial, and both say why they hang up; so does one that has no mesh."""
+        ports = free_ports(3)
+        daemons = [
+            self.fleet.launch(
+                *(f"n{number}", "--debug", *options),
+                port=port,
+                bootstrap=[each for each in ports if each != port],
+            )
+            for number, (port, options) in enumerate(
+                zip(
+                    ports,
+                    (("--mesh", "kitchen"), ("--mesh", "garden"), ()),
+                    strict=True,
+                )
+            )
+        ]
+        for daemon, own in zip(daemons, ports, strict=True):
+            for port in ports:
+                if port != own:
+                    self.fleet.until_logged(
+                        daemon,
+                        "[BOOTSTRAP] Failed to connect to seed node "
+                        f"localhost:{port}: it belongs to another mesh",
+                    )
+        for daemon in daemons:
+            self.assertEqual(daemon.logged("[NETWORK]"), 0, daemon.raw)
+
+    @slow
+    def test_same_mesh(self) -> None:
+        """A name is compared as it is written."""
+        ports = free_ports(3)
+        names = ("kitchen", "kitchen", "Kitchen")
+        first, second, third = (
+            self.fleet.launch(
+                *(f"n{number}", "--mesh", name),
+                port=port,
+                bootstrap=ports[:1] if number else (),
+            )
+            for number, (port, name) in enumerate(zip(ports, names, strict=True))
+        )
+        self.fleet.until_logged(third, "it belongs to another mesh")
+        self.fleet.until_full([first, second])
+        self.assertEqual(third.peers, [])
+
+    @slow
+    def test_mesh1_has_no_names(self) -> None:
+        """Who speaks ``mesh/1`` is taken in: it cannot say where it belongs."""
+        kitchen = self.fleet.start("n0", "--mesh", "kitchen")
+        guest = self.fleet.start("n1", *MESH1, bootstrap=[kitchen.port])
+        self.fleet.until_full([kitchen, guest])
 
 
 class ReturnTests(MeshTestCase):

@@ -10,8 +10,8 @@ from lab.daemons import HAS_PROC_TCP, Daemon, Wire, free_ports, open_connections
 from meshproto.run.service import MAX_LOG_LINE
 from meshproto.wire.greeting import MAX_HANDSHAKE_LINE
 from meshproto.wire.mesh1 import MAX_LINE
-from tests.daemons import DaemonTestCase
 from tests.slow import SLOW, slow, some
+from tests.wires import WireTestCase
 
 MiB = 1024 * 1024
 
@@ -26,18 +26,6 @@ def tls_hello() -> bytes:
     except ssl.SSLWantReadError:
         pass
     return sent.read()
-
-
-class WireTestCase(DaemonTestCase):
-    """A daemon called alice."""
-
-    def alice(self, *options: object, bootstrap: tuple[int, ...] = ()) -> Daemon:
-        return self.fleet.start("alice", *options, bootstrap=bootstrap)
-
-    def check_kept_away(self, wire: Wire, daemon: Daemon, reason: str) -> None:
-        """The daemon ends the connection without a word, and says why."""
-        self.assertEqual(wire.rest(), b"")
-        self.fleet.until_logged(daemon, f"Handshake with 127.0.0.1: {reason}")
 
 
 class HandshakeTests(WireTestCase):
@@ -219,7 +207,9 @@ class HandshakeTests(WireTestCase):
         dave = self.fleet.connect(alice)
         dave.say("dave:dave\n")
         self.assertEqual(dave.rest(), b"MAX_PEERS\n")
-        self.fleet.until_logged(alice, "Refused dave from 127.0.0.1: MAX_PEERS")
+        self.fleet.until_logged(
+            alice, "Refused dave from 127.0.0.1: no seat is left for another peer"
+        )
         bob.close()
         self.fleet.until(lambda: alice.peers == ["carol"], "free seat")
         self.assertEqual(self.fleet.greet(alice, "dave:dave").ping(), [])
@@ -257,7 +247,10 @@ class DuplicateTests(WireTestCase):
         self.assertEqual(living.ping(), [])
         self.assertEqual(self.fleet.greet(alice, "dead:dead").ping(), [])
         self.knock(alice, "living:somebody else")
-        self.fleet.until_logged(alice, "Refused somebody else from 127.0.0.1: DUPLIC")
+        self.fleet.until_logged(
+            alice,
+            "Refused somebody else from 127.0.0.1: it has a link to this node already",
+        )
         self.assertEqual(alice.logged("living disconnected"), 0)
         self.assertEqual(alice.logged("Peer dead connected"), 2)
 
@@ -305,7 +298,7 @@ class AddressTests(WireTestCase):
         visitor = self.fleet.greet(alice, "visitor:x")
         visitor.say(f"PEERS:127.0.0.1:{bob.port}\n")
         wire = self.fleet.accept(bob)
-        self.assertEqual(wire.line(), f"peer-{alice.port}:alice\n".encode())
+        self.assertEqual(wire.line(), f"peer-{alice.port}:alice\t\n".encode())
         wire.say("bob:Bob\r\n")
         self.assertEqual(wire.line(), b"REQUEST_PEERS\n")
         self.assertEqual(wire.line(), f"PEERS:127.0.0.1:{alice.port}\n".encode())
@@ -393,7 +386,7 @@ class AddressTests(WireTestCase):
         ]
         visitor.say(f"PEERS:{','.join(bad)},127.0.0.1:{believed.port}\n")
         wire = self.fleet.accept(believed)
-        self.assertEqual(wire.line(), f"peer-{alice.port}:alice\n".encode())
+        self.assertEqual(wire.line(), f"peer-{alice.port}:alice\t\n".encode())
         self.assertFalse(trap.is_called)
         self.fleet.until_logged(alice, f"from x ({len(bad)} skipped)")
         self.fleet.until_logged(alice, "Found 1 peer via x (total known: 1)")
@@ -613,7 +606,7 @@ class CrossingTests(WireTestCase):
         helper = self.fleet.greet(alice, "helper:helper")
         helper.say(f"PEERS:127.0.0.1:{other.port}\n")
         called = self.fleet.accept(other)
-        self.assertEqual(called.line(), f"peer-{alice.port}:alice\n".encode())
+        self.assertEqual(called.line(), f"peer-{alice.port}:alice\t\n".encode())
         return called, self.fleet.greet(alice, f"{id}:other")
 
     def cross(self, alice: Daemon, id: str) -> tuple[Wire, Wire]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 from twisted.internet.task import Clock
@@ -323,6 +324,26 @@ class PayloadTests(Mesh2Case):
             self.assertEqual(len(new.writes), sent)
         self.payload(Data(b"x" * 100), old, new)
         self.assertEqual(len(new.writes), sent + 2)
+
+    def test_a_large_one_goes_in_pieces(self) -> None:
+        """Each link has them one by one, so that it can let others pass."""
+        wire = Mesh2()
+        taken: list[tuple[bytes, ...]] = []
+
+        class Pieces(WritingLink):
+            def send_pieces(self, pieces: Iterable[bytes]) -> None:
+                taken.append(tuple(pieces))
+
+        links = [Pieces(f"192.0.2.{number}", wire) for number in (2, 3)]
+        data = Data(b"x" * 200_000)
+        for number, link in enumerate(links, 2):
+            self.entry(self.peer(number, link)).max_payload = data.size
+        fanout = Fanout(self.registry, self.clock, chat=WIRE, payloads=wire)
+        fanout.payload(data, tuple(map(self.entry, links)))
+        first, second = taken
+        self.assertEqual(first, second)
+        self.assertEqual(len(first), 4)
+        self.assertEqual(b"".join(first), wire.encode(data))
 
     def test_nobody_there(self) -> None:
         delivery = self.payload(Data(b"x"))

@@ -60,7 +60,7 @@ CORE = {
 #: A floor that a module keeps to though it stands on a higher one.
 REACH = {"run.render": VALUES}
 #: What it may use of its own floor.
-BESIDE = {"run.render": {"run.lookalikes"}}
+BESIDE = {"run.render": {"run.lookalikes", "run.visible"}}
 
 #: What each floor may take from outside the standard library.
 OUTSIDE: dict[str, set[str]] = {

@@ -123,7 +123,7 @@ class TranscriptTests(SynchronousTestCase):
                         b"DATA 7 12 0 +5\nhello",
                         b"PIECE 7 +7\n, world",
                         b"DATA 8 900 0 +4\n\0\1\2\3",
-                        Mesh2().abort(8),
+                        b"ABORT 8\n",
                         b"SOMETHING new +9\nPING\nPING",
                     ],
                 }[arrow],

@@ -606,6 +606,18 @@ class PayloadTests(Mesh2Case):
         self.assertGreater(turns, 0)
         self.assertEqual(self.messages(), [Chat("hello")])
 
+    def test_frames_that_are_answered_have_their_turn(self) -> None:
+        wire = self.open(IN, 2)
+        wire.raw(READY)
+        wire.heard()
+        self.patch(self.clock, "seconds", count(1).__next__)
+        wire.raw(b"PING\n" * 10)
+        self.assertTrue(wire.protocol.waits)
+        self.assertEqual(bytes(wire.transport.taken), b"PONG\n")
+        while wire.protocol.waits:
+            self.clock.advance(0)
+        self.assertEqual(bytes(wire.transport.taken), b"PONG\n" * 10)
+
     def test_ready_that_waits_for_the_owner(self) -> None:
         """A link that is paused while its READY is told has the rest for later."""
 

@@ -58,6 +58,88 @@ class OutboxCase(SynchronousTestCase):
         self.transport.take()
 
 
+class PiecesTests(OutboxCase):
+    """A message in pieces lets others pass."""
+
+    limit = 1_000_000
+
+    def test_one_piece_is_a_line(self) -> None:
+        self.fill()
+        self.outbox.write_pieces([b"one\n"])
+        self.outbox.write(b"two\n")
+        self.ease()
+        self.assertEqual(self.taken()[FULL + 1 :], b"one\ntwo\n")
+
+    def test_nothing_waits_for_nothing(self) -> None:
+        self.outbox.write_pieces([b"a", b"b", b"c"])
+        self.assertEqual(self.taken(), b"abc")
+        self.assertEqual(self.outbox.size, 0)
+
+    def pieces(self, letter: bytes) -> list[bytes]:
+        """Of which each fills the transport."""
+        return [letter * (FULL + 1)] * 3
+
+    def heard(self) -> str:
+        """What leaves each time when the far end takes everything there is."""
+        turns = []
+        while self.transport.waiting:
+            self.transport.take(len(self.transport.waiting))
+            turns.append(self.taken().replace(b"A" * (FULL + 1), b"A"))
+        return b" ".join(turns).replace(b"B" * (FULL + 1), b"B").decode()
+
+    def test_lines_pass_between_them_and_urgent_ones_too(self) -> None:
+        self.transport.stuck = True
+        self.outbox.write_pieces(self.pieces(b"A"))
+        self.outbox.write(b"later")
+        self.outbox.write_urgent(b"urgent")
+        self.assertEqual(self.outbox.size, 2 * (FULL + 1) + 11)
+        self.assertEqual(self.heard(), "A urgentlaterA A")
+        self.assertEqual(self.outbox.size, 0)
+
+    def test_what_was_said_before_does_not(self) -> None:
+        """However much that is."""
+        self.fill()
+        for _ in range(3):
+            self.outbox.write(b"B" * (FULL + 1))
+        self.outbox.write_pieces(self.pieces(b"A"))
+        self.outbox.write(b"later")
+        self.taken()
+        self.transport.take(FULL + 1)
+        self.taken()
+        self.assertEqual(self.heard(), "B B BA laterA A")
+
+    def test_a_flood_does_not_hold_it_up(self) -> None:
+        self.transport.stuck = True
+        self.outbox.write_pieces(self.pieces(b"A"))
+        for _ in range(4):
+            self.outbox.write(b"B" * (FULL + 1))
+        self.assertEqual(self.heard(), "A BA BA B B")
+
+    def test_the_next_message_waits_for_the_last_piece(self) -> None:
+        self.transport.stuck = True
+        self.outbox.write_pieces(self.pieces(b"A"))
+        self.outbox.write_pieces([b"whole"])
+        self.assertEqual(self.heard(), "A A A whole")
+
+    def test_finishing_and_closing(self) -> None:
+        flushed: list[None] = []
+        self.transport.stuck = True
+        self.outbox.write_pieces(self.pieces(b"A"))
+        self.outbox.finish(lambda: flushed.append(None))
+        self.outbox.write_pieces(self.pieces(b"B"))
+        self.assertEqual(flushed, [])
+        self.assertEqual(self.heard(), "A A A")
+        self.assertEqual(flushed, [None])
+
+    def test_too_many(self) -> None:
+        self.transport.stuck = True
+        size = self.limit // 2
+        self.outbox.write_pieces([b"A" * (FULL + 1), bytes(size), bytes(size)])
+        self.assertEqual((self.outbox.size, self.overruns), (self.limit, 0))
+        self.outbox.write(b"x")
+        self.assertEqual(self.overruns, 1)
+
+
 class OrderTests(OutboxCase):
     def test_is_a_push_producer(self) -> None:
         self.assertTrue(verifyObject(IPushProducer, self.outbox))

@@ -46,7 +46,8 @@ from meshproto.events import (
     Throttled,
 )
 from meshproto.run.lookalikes import _prototypes
-from meshproto.run.render import TAGS, Narrator, clipped, guarded, visible
+from meshproto.run.render import TAGS, Narrator
+from meshproto.run.visible import clipped, guarded, visible
 from meshproto.wire.address import EndpointTarget, PeerAddress
 from meshproto.wire.messages import NO_HEADERS, Headers
 from tests.fakes import known, peer

@@ -671,6 +671,7 @@ class LinesTests(WireTestCase):
         ):
             error = self.assertRaises(NoForm, self.codec.encode, message)
             self.assertIn(type(message).__name__, str(error))
+        self.assertRaises(NoForm, self.codec.pieces, Data(b"x"))
 
     def test_runs_are_sent_line_by_line(self) -> None:
         self.assertEqual(

@@ -1,1 +1,1 @@
-"""One connection.  Bytes stop here."""
+"""One connection.  No bytes pass above this package."""

@@ -1,4 +1,4 @@
-"""A wait that one link is given, one at a time."""
+"""One timer of a link."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
 class Deadline:
-    """Calls ``passed`` when the time that was set last is over."""
+    """Calls ``passed`` when the time set last is over."""
 
     __slots__ = ("_call", "_clock", "_passed")
 
@@ -18,12 +18,12 @@ class Deadline:
         self._call: IDelayedCall | None = None
 
     def set(self, seconds: float) -> None:
-        """Begin anew."""
+        """Start the timer, or restart it."""
         self.clear()
         self._call = self._clock.callLater(max(0.0, seconds), self._over)
 
     def clear(self) -> None:
-        """There is nothing to wait for."""
+        """Stop the timer."""
         if self._call is not None:
             self._call.cancel()
             self._call = None

@@ -1,4 +1,4 @@
-"""The pair of factories round one peer registry.
+"""The server and client factories of a node.
 
 They are public for programs that bring their own endpoints: take the host from
 `MeshNode.host`, listen with a `MeshServerFactory` and dial with a
@@ -24,7 +24,7 @@ class MeshServerFactory(ServerFactory):
         self._host = host
 
     def buildProtocol(self, addr: IAddress | None) -> MeshProtocol:
-        """The link of a connection that was accepted."""
+        """The link of an accepted connection."""
         return MeshProtocol(self._host)
 
 
@@ -41,5 +41,5 @@ class MeshClientFactory(ClientFactory):
         self._opened_at = opened_at
 
     def buildProtocol(self, addr: IAddress | None) -> MeshProtocol:
-        """The link of the connection that the dial has made."""
+        """The link of the dialled connection."""
         return MeshProtocol(self._host, target=self._target, opened_at=self._opened_at)

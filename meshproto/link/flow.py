@@ -1,27 +1,27 @@
-"""Whether what arrives on a link is told at once, later, or not at all.
+"""Whether messages on a link are delivered at once, later, or not at all.
 
-Two rules about this file: every transition stands in `_TABLE`, and nothing here
-knows sockets, clocks or messages.  Events come from `MeshProtocol`, the answer to
-each is a `Step`, and the protocol carries it out.
+Two rules for this file: every transition is in `_TABLE`, and nothing here knows
+sockets, clocks or messages.  Events come from `MeshProtocol`; the answer to each is
+a `Step`, which the protocol carries out.
 
-=============  ================================  ==================================
-State          What keeps the link back          What has arrived and is not told
-=============  ================================  ==================================
-READING        nothing                           is being told, or there is none
-WAITING        its turn is over                  is told in its next turn
-PAUSED         somebody's reason, or several     is told when all are taken back
-BLOCKED        both                              is told when neither is left
-LAST_WORDS     cut off, and its turn is over     is told in its next turn, its last
-LAST_TURN      cut off                           is being told; then the link ends
-FORSAKEN       cut off, and paused after that    is dropped; the link ends in its turn
-ENDED          it has ended                      is dropped
-=============  ================================  ==================================
+=============  ================================  ====================================
+State          Why the link is held              Its undelivered messages
+=============  ================================  ====================================
+READING        not held                          are being delivered, if any
+WAITING        its turn is over                  are delivered in its next turn
+PAUSED         one or more reasons to pause      are delivered when all are resumed
+BLOCKED        both                              are delivered when neither is left
+LAST_WORDS     cut off, and its turn is over     are delivered in its next turns
+LAST_TURN      cut off                           are being delivered; then it ends
+FORSAKEN       cut off, then paused              are dropped; the link ends next turn
+ENDED          it has ended                      are dropped
+=============  ================================  ====================================
 
-A connection may go while the link is kept back.  One that is *cut off* may wait for
-a turn, which is short, but not for a pause, which may last: its peer may be back
-before.  One that the far end *closed* after its last word is kept as it is, like
-one whose far end has finished but can still hear us: a transport without half-close
-tells of both in one.
+A connection may be lost while its link is held.  If it was *cut off*, the link may
+wait for a turn, which is short, but not for a pause, which may be long: the peer may
+be back before that.  If the far end *closed* it after its last message, the link
+stays as it is, just as when the far end has only finished sending: a transport
+without half-close reports both in one event.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Final
 
 
 class State(Enum):
-    """What keeps a link back; see the table above."""
+    """Why a link is held; see the table above."""
 
     READING = auto()
     WAITING = auto()
@@ -46,13 +46,13 @@ class State(Enum):
 class Event(Enum):
     """What happens to a link."""
 
-    #: Somebody wants it paused, and nobody else does.
+    #: It has its first reason to pause.
     PAUSE = auto()
-    #: The last reason to pause it was taken back.
+    #: Its last reason to pause was withdrawn.
     RESUME = auto()
-    #: Its turn is over, and there is more to tell.
+    #: Its turn is over, and there is more to deliver.
     TURN_OVER = auto()
-    #: All others have had their turn.
+    #: All other links have had their turn.
     TURN = auto()
     #: The connection is gone: the far end closed it, or it was cut off.
     CLOSED = auto()
@@ -65,13 +65,13 @@ class Step(Enum):
     """What the protocol has to do."""
 
     NOTHING = auto()
-    #: Read no more from the connection.
+    #: Stop reading from the connection.
     STOP = auto()
-    #: The same, and send `Event.TURN` when all others have had their turn.
+    #: The same, and send `Event.TURN` when all other links have had their turn.
     WAIT = auto()
-    #: Tell what waits to be told, then read again.
+    #: Deliver the messages that wait, then read again.
     GO_ON = auto()
-    #: Drop what waits to be told.
+    #: Drop the messages that wait.
     DROP = auto()
     #: End the link.
     FINISH = auto()
@@ -107,12 +107,11 @@ _NO_REASONS: frozenset[object] = frozenset()
 
 
 class Flow:
-    """What keeps one link back.
+    """Whether one link is held, and why.
 
-    ``finished``: the far end has sent its last word.  ``gone``: the connection is
-    gone, and the link only lives on for the last words.  ``telling`` is for the
-    protocol to set while it tells: a link that is resumed meanwhile goes on by
-    itself.
+    ``finished``: the far end has finished sending.  ``gone``: the connection is
+    gone, and the link lives on only to deliver its last messages.  The protocol sets
+    ``telling`` while it delivers: a link resumed in that time needs no new start.
     """
 
     __slots__ = ("_reasons", "finished", "gone", "state", "telling")
@@ -126,16 +125,16 @@ class Flow:
 
     @property
     def reading(self) -> bool:
-        """Whether nobody has paused the link; its turn does not count."""
+        """Whether the link is not paused; it may still wait for its turn."""
         return self.state not in _PAUSED
 
     @property
     def waits(self) -> bool:
-        """Whether there is something to tell for which it waits for its turn."""
+        """Whether messages wait for the link's next turn."""
         return self.state in _WAITING
 
     def pause(self, reason: object) -> Step:
-        """Somebody wants the link not to be read."""
+        """Add a reason to pause the link."""
         if self.state is State.ENDED or self.state in _CUT_OFF:
             return self._on(Event.PAUSE)
         is_first = not self._reasons
@@ -143,24 +142,24 @@ class Flow:
         return self._on(Event.PAUSE) if is_first else Step.NOTHING
 
     def resume(self, reason: object) -> Step:
-        """A reason to pause the link is taken back."""
+        """Withdraw a reason to pause the link."""
         if reason not in self._reasons:
             return Step.NOTHING
         self._reasons -= {reason}
         return Step.NOTHING if self._reasons else self._on(Event.RESUME)
 
     def turn_over(self) -> Step:
-        """The link has had its turn, and there is more to tell."""
+        """The link's turn is over, and there is more to deliver."""
         return self._on(Event.TURN_OVER)
 
     def turn(self) -> Step:
-        """All others have had their turn."""
+        """All other links have had their turn."""
         return self._on(Event.TURN)
 
     def lose(self, *, closed: bool) -> Step:
-        """The connection is gone while words are left.
+        """The connection is gone while messages are undelivered.
 
-        ``closed``: by the far end, after its last word.
+        ``closed`` says that the far end closed it, after its last message.
         """
         step = self._on(Event.CLOSED if closed else Event.CUT_OFF)
         self.gone = step is not Step.FINISH
@@ -173,6 +172,6 @@ class Flow:
         self.gone = False
 
     def _on(self, event: Event) -> Step:
-        # What the table does not name changes nothing.
+        # An event without a row changes nothing.
         self.state, step = _TABLE.get((self.state, event), (self.state, Step.NOTHING))
         return step

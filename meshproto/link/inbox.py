@@ -1,7 +1,7 @@
-"""What has arrived on one link, as messages that are still to be told.
+"""The messages of one link that have arrived and are not delivered yet.
 
-The bound is the reader's: bytes are decoded a batch at a time, and the next batch
-when that one has been told.  While a link is kept back its connection is not read.
+The reader bounds them: it decodes one batch at a time, and the next batch only when
+that one has been delivered.  While a link is held its connection is not read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from meshproto.wire.messages import Message
 
 
 class _Deaf:
-    """The reader of a link that is not listened to: bytes mean nothing."""
+    """The reader of a link before its greeting and after its end: ignores all bytes."""
 
     waiting = False
 
@@ -30,11 +30,11 @@ _DEAF = _Deaf()
 
 
 class Inbox:
-    """The messages of one link that wait to be told.
+    """The undelivered messages of one link.
 
-    ``waiting`` are those that are decoded, the next one last; ``reader`` has the
-    bytes that are not.  What the wire does not allow waits as an error behind
-    all that was said before it.
+    ``waiting`` has the decoded messages in reverse order: the next one is last.
+    ``reader`` has the bytes that are not decoded yet.  A protocol error waits behind
+    the messages before it.
     """
 
     __slots__ = ("reader", "waiting")
@@ -44,12 +44,12 @@ class Inbox:
         self.waiting: list[Message | RemoteProtocolError] = []
 
     def close(self) -> None:
-        """Drop everything, and whatever comes after it."""
+        """Drop everything, and ignore whatever follows."""
         self.reader = _DEAF
         self.waiting = []
 
     def feed(self, data: bytes) -> None:
-        """Decode more bytes, or the next of those that are here."""
+        """Decode these bytes, or with none the next batch that waits."""
         heard: Any
         try:
             heard = self.reader.feed(data)
@@ -62,6 +62,6 @@ class Inbox:
         self.waiting = heard
 
     def give_back(self, message: Message) -> None:
-        """What was not taken of the last message comes next once more."""
+        """Put back the part of the last message that was not accepted."""
         if self.reader is not _DEAF:
             self.waiting.append(message)

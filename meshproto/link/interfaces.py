@@ -1,7 +1,7 @@
-"""What a connection is given, and what it asks of its owner.
+"""What a connection needs from its owner.
 
-The owner stands on a higher floor, so what is called there is declared here: a test,
-a simulator or another transport can drive a link without the rest.
+The owner is in a higher layer, so its interface is declared here: a test, a
+simulator or another transport can then drive a link without the rest.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from meshproto.wire.messages import Greeting, Hello, Message, Refusal, RefusalRe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkLimits:
-    """What one link may take; see `NodeConfig` for each.
+    """The limits of one link; see `NodeConfig` for each.
 
-    ``flush_timeout`` bounds the wait for what is queued on a link that closes.
+    ``flush_timeout`` is how long a closing link may take to send its queue, in
+    seconds.
     """
 
     max_handshake_line: int = MAX_HANDSHAKE_LINE
@@ -34,56 +35,59 @@ class LinkLimits:
 
 
 class IPeerHost(Interface):
-    """What a connection tells its owner, and what it needs of it."""
+    """The owner of a connection: answers its questions and hears its events."""
 
     clock: IReactorTime = Attribute("What links take their time from.")
     limits: LinkLimits = Attribute("What one link may take.")
     turns: Turns = Attribute("How long links keep the reactor.")
 
     def is_own_host(host: str) -> bool:
-        """Whether the host is this machine, in whatever spelling."""
+        """Whether the host, in any spelling, is this machine."""
 
     def wire() -> IWire:
-        """The wire of links that have agreed on no other."""
+        """The wire of a link that has not agreed on one yet."""
 
     def own_greeting() -> Greeting:
-        """Who this node is."""
+        """This node's greeting."""
 
     def link_opened(link: IPeerLink) -> None:
-        """A connection came about; `link_gone` follows some day."""
+        """A connection was made; `link_gone` follows eventually."""
 
     def own_hello(link: IPeerLink, ended: int | None) -> Hello:
-        """Who this node is in full, on a link that speaks ``mesh/2``."""
+        """This node's HELLO, for a link that speaks ``mesh/2``."""
 
     def agree(
         link: IPeerLink, said: Greeting | Refusal
     ) -> tuple[IWire, ISession] | None:
-        """What the link speaks after the far end's first line; None for nothing."""
+        """The wire and session that follow the far end's first line.
+
+        None if the two nodes have no wire in common.
+        """
 
     def judge(link: IPeerLink, said: Message) -> object:
-        """A verdict, for the link's session, on what the far end said."""
+        """The verdict on a message of the far end, for the link's session."""
 
     def link_ready(link: IPeerLink) -> None:
-        """The handshake is complete on this side and its answer is on its way."""
+        """The handshake is complete on this side, and our answer has been queued."""
 
     def message_received(link: IPeerLink, message: Message) -> Message | None:
         """A message arrived after the handshake.
 
-        Returns what of it was not taken, because the link was paused meanwhile:
-        that is offered again when it is resumed.
+        Returns the part that was not accepted because the link was paused
+        meanwhile, or None.  The link offers that part again when it is resumed.
         """
 
     def turned_away(link: IPeerLink, reason: Refusal | RefusalReason) -> None:
         """The far end refused our dial; `link_ended` follows."""
 
     def link_ended(link: IPeerLink, reason: CloseReason, detail: str) -> None:
-        """No more will come of this link.  Called exactly once for each.
+        """The link has ended, and no message will follow.  Called exactly once.
 
         ``detail`` says more about the reason, or is empty.
         """
 
     def link_gone(link: IPeerLink) -> None:
-        """The connection is closed.  Called exactly once for each."""
+        """The connection is closed.  Called exactly once."""
 
     def link_eased(link: IPeerLink) -> None:
-        """The queue of a link has shrunk."""
+        """The link's send queue has shrunk."""

@@ -28,16 +28,16 @@ from meshproto.interfaces import INetwork
 from meshproto.wire.address import PeerAddress, Target, ip_of, is_loopback
 
 _BACKLOG = 1024
-#: Seconds for which an answer about a host is kept, and how many are.
+#: How long an answer of `is_own_host` is cached, in seconds, and how many are.
 _OWN_HOST_TTL = 5.0
 _OWN_HOSTS_KEPT = 1024
 
 
 @implementer(INetwork)
 class TcpNetwork:
-    """Listens on a port, an interface or an endpoint string; dials anything.
+    """Listens on a port, an interface or an endpoint string; dials any target.
 
-    ``timeout`` bounds one connection attempt, in seconds.
+    ``timeout`` is the limit of one connection attempt, in seconds.
     """
 
     def __init__(
@@ -57,15 +57,19 @@ class TcpNetwork:
         self._own_hosts: dict[str, tuple[float, bool]] = {}
 
     def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Accept connections where the settings say."""
+        """Listen where the settings say.
+
+        Fires with the port when it is bound; fails with Twisted's
+        ``CannotListenError``.
+        """
         return self._server_endpoint().listen(factory)
 
     def endpoint(self, target: Target) -> IStreamClientEndpoint:
-        """The way to one address.
+        """The endpoint that dials one target.
 
-        An IP address is dialled as it is; a name goes through the resolver,
-        and IPv6 and IPv4 are raced (RFC 8305).  A text is never pasted into an
-        endpoint string.
+        An IP address is dialled directly.  A name goes through the resolver, and
+        IPv6 and IPv4 are raced (RFC 8305).  Host names never become part of an
+        endpoint string.  Raises `AddressError` for an unusable endpoint string.
         """
         if not isinstance(target, PeerAddress):
             try:
@@ -74,8 +78,8 @@ class TcpNetwork:
                 )
                 return endpoint
             except Exception as error:
-                # An endpoint's plugin may raise anything, and without pyOpenSSL
-                # those for TLS run into names that do not exist.
+                # An endpoint plugin may raise anything; without pyOpenSSL the TLS
+                # ones raise NameError.
                 why = "its library is missing" if type(error) is NameError else error
                 raise AddressError(
                     f"{target.description!r} is no usable endpoint: {why}"
@@ -91,9 +95,9 @@ class TcpNetwork:
     def is_own_host(self, host: str) -> bool:
         """Whether the host is this machine.
 
-        An address is ours when a socket can be bound to it: that needs no list
-        of interfaces and holds when addresses come and go.  An answer is kept
-        for a few seconds, since every address that a peer tells is asked for.
+        An address is ours if a socket can be bound to it: that needs no list of
+        interfaces, and stays right when addresses change.  Answers are cached for a
+        few seconds, because every address that a peer tells is looked up here.
         """
         if is_loopback(host):
             return True
@@ -122,7 +126,7 @@ class TcpNetwork:
 
 
 def can_bind(host: str) -> bool:
-    """Whether the host is an address of an interface of this machine."""
+    """Whether the host is the IP address of an interface of this machine."""
     ip = ip_of(host)
     if ip is None or ip.is_multicast or str(ip) == "255.255.255.255":
         return False
@@ -136,7 +140,7 @@ def can_bind(host: str) -> bool:
 
 
 def dual_stack() -> bool:
-    """Whether one IPv6 socket takes IPv4 connections too on this machine."""
+    """Whether one IPv6 socket also accepts IPv4 connections on this machine."""
     if not socket.has_ipv6:
         return False
     try:

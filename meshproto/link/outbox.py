@@ -1,16 +1,16 @@
-"""What waits to be sent to one peer, bounded.
+"""The bounded send queue of one link.
 
-A Twisted transport buffers without bound.  It does say when it has too much
-(64 KiB), by pausing its producer; the outbox is that producer, and keeps what
-comes after in its own, counted queue.  So the memory that one peer can take is
-known, a peer that takes nothing is noticed, and control messages can overtake
-the chat that waits.
+A Twisted transport buffers without limit, but pauses its producer when it holds too
+much (64 KiB).  The outbox is that producer, and keeps further bytes in a queue of
+its own, which it counts.  So the memory used for one peer is bounded, a peer that
+reads nothing is noticed, and control messages can overtake waiting chat.  Both can
+pass between the pieces of a large message.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from twisted.internet.interfaces import (
@@ -24,15 +24,16 @@ from zope.interface import implementer
 from meshproto.link.sockets import is_direct, write_now
 
 _BATCH = 64 * 1024
-#: The queue of whoever has nothing queued; never added to.
+#: Shared by all links with an empty queue; never added to.
 _NONE: deque[bytes] = deque(maxlen=0)
+_NO_PIECES: deque[tuple[int, bytes]] = deque(maxlen=0)
 
 
 class OutboxOwner(Protocol):
-    """Whose queue it is."""
+    """The owner of an `Outbox`."""
 
     def overrun(self) -> None:
-        """Too much waits, or it has not moved for too long.  Called once."""
+        """Too much is queued, or nothing has moved for too long: end the link."""
 
     def eased(self) -> None:
         """The queue has shrunk."""
@@ -42,14 +43,15 @@ class OutboxOwner(Protocol):
 class Outbox:
     """The send queue of one link.
 
-    ``size`` counts the bytes that wait here, ``moved_at`` is when the far end last
-    took any, or the transport became full.  The owner hears when more than
-    ``limit`` bytes wait or nothing has moved for ``stall_timeout`` seconds, and
-    whenever the queue has shrunk.
+    ``size`` counts the bytes queued here.  ``moved_at`` is when the transport last
+    became full or empty, in clock seconds.  The owner is told when more than
+    ``limit`` bytes are queued, when nothing has moved for ``stall_timeout`` seconds,
+    and whenever the queue has shrunk.
     """
 
-    # A node may have thousands of links, and most of them nothing to send.
+    # A node may have thousands of links, most of them with nothing to send.
     __slots__ = (
+        "_behind",
         "_clock",
         "_closed",
         "_congested",
@@ -58,6 +60,7 @@ class Outbox:
         "_lines",
         "_on_flushed",
         "_owner",
+        "_pieces",
         "_stall_check",
         "_stall_timeout",
         "_transport",
@@ -83,6 +86,9 @@ class Outbox:
         self._owner = owner
         self._on_flushed: Callable[[], None] | None = None
         self._lines = _NONE
+        # Each piece with the count of lines that must be sent before it.
+        self._pieces = _NO_PIECES
+        self._behind = 0
         self.size = 0
         self._congested = False
         self._closed = False
@@ -92,7 +98,7 @@ class Outbox:
         transport.registerProducer(self, True)
 
     def write(self, lines: bytes, *, at_once: bool = False) -> None:
-        """Queue lines behind the others; ``at_once`` if none wait."""
+        """Append lines; ``at_once`` writes to the socket now if none are queued."""
         if self._lines or self._congested:
             self._enqueue(lines, urgent=False)
         elif self._closed:
@@ -102,10 +108,26 @@ class Outbox:
         else:
             self._transport.write(lines)
 
-    def write_urgent(self, line: bytes) -> None:
-        """Queue a line before the others, in place of one with the same first word.
+    def write_pieces(self, pieces: Iterable[bytes]) -> None:
+        """Append a message in pieces.
 
-        So whoever asks a thousand times and takes no answer gets one, the latest.
+        Lines that are written later may be sent before or between the pieces.
+        """
+        first, *others = pieces
+        if not (others or self._pieces):
+            self.write(first, at_once=True)
+            return
+        for piece in (first, *others):
+            if self._congested or self._lines or self._pieces:
+                self._enqueue_piece(piece)
+            elif not self._closed:
+                self._transport.write(piece)
+
+    def write_urgent(self, line: bytes) -> None:
+        """Queue a line ahead of the others, replacing one with the same first word.
+
+        So a peer that asks a thousand times without reading the answers gets only
+        the latest.
         """
         if self._congested:
             self._enqueue(line, urgent=True)
@@ -113,16 +135,17 @@ class Outbox:
             self._transport.write(line)
 
     def finish(self, on_flushed: Callable[[], None]) -> None:
-        """Take no more lines; close and call back once the transport has got all."""
+        """Accept no more lines; close and call back once the queue is written."""
         self._on_flushed = on_flushed
         self._flush()
 
     def close(self) -> None:
-        """Drop everything: the link has ended."""
+        """The link has ended: drop everything."""
         if self._closed:
             return
         self._closed = True
         self._lines = _NONE
+        self._pieces = _NO_PIECES
         self._urgent = ()
         self.size = 0
         self._on_flushed = None
@@ -131,7 +154,7 @@ class Outbox:
             self._stall_check.cancel()
         self._stall_check = None
 
-    # IPushProducer: what the transport says of its own buffer.
+    # IPushProducer: the transport reports the state of its buffer.
 
     def pauseProducing(self) -> None:
         """The transport is full."""
@@ -165,7 +188,19 @@ class Outbox:
             if self._lines is _NONE:
                 self._lines = deque()
             self._lines.append(line)
-        self.size += len(line)
+            self._behind += 1
+        self._grow(len(line))
+
+    def _enqueue_piece(self, piece: bytes) -> None:
+        if self._closed or self._on_flushed is not None:
+            return
+        if self._pieces is _NO_PIECES:
+            self._pieces = deque()
+        self._pieces.append((self._behind, piece))
+        self._grow(len(piece))
+
+    def _grow(self, size: int) -> None:
+        self.size += size
         if self.size > self._limit:
             self._owner.overrun()
 
@@ -173,7 +208,7 @@ class Outbox:
         shrunk = False
         while not (self._congested or self._closed):
             batch = list(self._urgent)
-            if not (batch or self._lines):
+            if not (batch or self._lines or self._pieces):
                 break
             self._urgent = ()
             size = sum(map(len, batch))
@@ -181,14 +216,22 @@ class Outbox:
                 line = self._lines.popleft()
                 batch.append(line)
                 size += len(line)
+            # One piece each time, so that a flood of lines cannot hold it up.
+            if self._pieces and self._pieces[0][0] <= self._behind - len(self._lines):
+                _, piece = self._pieces.popleft()
+                batch.append(piece)
+                size += len(piece)
             self.size -= size
             shrunk = True
             self._transport.write(b"".join(batch))
         if shrunk:
             if not self._lines:
                 self._lines = _NONE
+            if not self._pieces:
+                self._pieces = _NO_PIECES
             self._owner.eased()
-        if self._on_flushed is not None and not (self._lines or self._urgent):
+        waiting = self._lines or self._urgent or self._pieces
+        if self._on_flushed is not None and not waiting:
             flushed, self._on_flushed = self._on_flushed, None
             self.close()
             flushed()

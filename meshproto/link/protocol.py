@@ -1,23 +1,24 @@
-"""One connection: a translator between bytes and the `Session`.
+"""One connection: translates between bytes and its session.
 
-Guard, decode, ask the session, carry out its effects: no rule of the mesh
-stands here.  What does stand here is what only a connection can know: the
-deadline of its handshake, its two ends, and that it has ended.
+Guard, decode, ask the session, carry out its effects: no policy lives here.  This
+module has only what a connection alone can know: the deadline of its handshake, its
+two ends, and that it has ended.
 
-The greeting is a line.  All that follows it goes to the reader of the wire that
-the link speaks, which alone knows how messages are framed.
+The greeting is a line.  Everything after it goes to the reader of the link's wire,
+which alone knows how messages are framed.
 
-Real TCP goes on delivering bytes that were buffered when a connection is aborted,
-and `LineReceiver` stops only for an orderly close.  So the protocol has a guard of
-its own: once a link has ended nothing reaches the session.
+Real TCP still delivers buffered bytes after a connection is aborted, and
+`LineReceiver` stops only for an orderly close.  So the protocol has its own guard:
+once a link has ended, nothing reaches the session.
 
-Reading is shared out by time: after its turn (`Turns`) a link waits until every
-other link has been read.  So a connection may be gone while its last words are
-still untold: `Flow` says when they are told, and when the link ends.
+Links share the reactor's time: after its turn (`Turns`) a link waits until every
+other link has been read.  So a connection may be gone while its last messages are
+undelivered: `Flow` says when they are delivered and when the link ends.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import assert_never
 
@@ -58,9 +59,9 @@ from meshproto.wire.messages import Greeting, Message
 class MeshProtocol(LineReceiver):
     """A link to one peer.
 
-    ``host`` hears what happens on it.  ``target`` is what was dialled, None on
-    a link that was accepted; ``opened_at`` is when the dial began (the
-    handshake deadline counts from there), by default now.
+    ``host`` is its owner.  ``target`` is what was dialled, None on an accepted link.
+    ``opened_at`` is when the dial began, in clock seconds, by default now; the
+    handshake deadline counts from then.
     """
 
     transport: sockets.Transport
@@ -93,15 +94,15 @@ class MeshProtocol(LineReceiver):
         self.reading = True
         self._flow = Flow()
         self._inbox = Inbox()
-        # Why the connection is gone, while last words are left.
+        # Why the connection is gone, while last messages are undelivered.
         self._because = CloseReason.CLOSED_BY_PEER, ""
-        # One byte more, for the CR of a CRLF.
+        # One more byte, for the CR of a CRLF.
         self.MAX_LENGTH = self._limits.max_handshake_line + 1
 
     # Protocol, LineReceiver, IHalfCloseableProtocol
 
     def connectionMade(self) -> None:
-        """Say hello when we dialled; give the handshake its deadline."""
+        """Set the handshake deadline, and send our greeting if we dialled."""
         self.remote_host = sockets.host_of(self.transport.getPeer())
         self.local_host = sockets.host_of(self.transport.getHost())
         self.same_machine = self._host.is_own_host(self.remote_host)
@@ -121,7 +122,7 @@ class MeshProtocol(LineReceiver):
             self._greet(self._host.own_greeting())
 
     def lineReceived(self, line: bytes) -> None:
-        """The far end says who it is; what follows is for the wire's reader."""
+        """The greeting of the far end; all that follows is for the wire's reader."""
         if self._over:
             return
         line = line.removesuffix(b"\r")
@@ -138,8 +139,8 @@ class MeshProtocol(LineReceiver):
             return
         rest = self.clearLineBuffer()
         if incoming and not rest and sockets.has_hung_up(self.transport):
-            # The dialler gave up while its greeting lay unread: after a suspension
-            # all dials of those seconds are read at once, and are no news.
+            # The dialler gave up before we read its greeting.  After a suspension
+            # all the dials of that time arrive at once, and most are stale.
             self._end(CloseReason.CLOSED_BY_PEER, abort=False)
             return
         terms = self._host.agree(self, message)
@@ -149,12 +150,12 @@ class MeshProtocol(LineReceiver):
         self.wire, self._session = terms
         self._inbox.reader = self.wire.reader()
         self.setRawMode()
-        # `LineReceiver` keeps it until this has returned.
+        # `LineReceiver` buffers these bytes until this method has returned.
         self.dataReceived(rest)
         self._carry_out(self._session.receive(message), message)
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """The far end sends a greeting without end: cut it."""
+        """The greeting of the far end is too long: abort the link."""
         detail = f"more than {self._limits.max_handshake_line} bytes"
         self._end(CloseReason.LINE_TOO_LONG, detail, abort=True)
 
@@ -168,16 +169,16 @@ class MeshProtocol(LineReceiver):
             self._tell()
 
     def readConnectionLost(self) -> None:
-        """The far end has sent its last word."""
+        """The far end has finished sending."""
         self._flow.finished = True
         if not self._waits_to_be_told():
             self._heard_to_the_end()
 
     def writeConnectionLost(self) -> None:
-        """Our half is closed, which this side never asks for."""
+        """Our half is closed; we never ask for that alone."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is gone, whoever ended it."""
+        """The connection is gone, whichever side ended it."""
         self._deadline.clear()
         if self._outbox is not None:
             self._outbox.close()
@@ -197,17 +198,17 @@ class MeshProtocol(LineReceiver):
     # OutboxOwner
 
     def overrun(self) -> None:
-        """The far end does not take what is sent."""
+        """The far end does not read what we send."""
         self.abort(CloseReason.SLOW_CONSUMER)
 
     def eased(self) -> None:
-        """The far end has taken some of what waited."""
+        """Some of the send queue has been sent."""
         self._host.link_eased(self)
 
     # IPeerLink
 
     def send(self, *messages: Message) -> None:
-        """Queue messages, and have them leave now, together."""
+        """Queue messages, to be sent together and at once."""
         lines = b"".join(map(self.wire.encode, messages))
         self.send_lines(lines, at_once=True)
 
@@ -216,34 +217,39 @@ class MeshProtocol(LineReceiver):
         if self._outbox is not None and not self._over:
             self._outbox.write(lines, at_once=at_once)
 
+    def send_pieces(self, pieces: Iterable[bytes]) -> None:
+        """Queue a message in pieces."""
+        if self._outbox is not None and not self._over:
+            self._outbox.write_pieces(pieces)
+
     def send_urgent(self, message: Message) -> None:
-        """Queue a control message before the chat that waits."""
+        """Queue a control message ahead of waiting chat."""
         if self._outbox is not None and not self._over:
             self._outbox.write_urgent(self.wire.encode(message))
 
     @property
     def moved_at(self) -> float:
-        """When the far end last took any of what waits."""
+        """When the send queue last moved, in clock seconds."""
         return self._outbox.moved_at if self._outbox is not None else 0.0
 
     def queued(self) -> int:
-        """Bytes that the far end has not taken, besides the transport's own."""
+        """Bytes in the send queue, not counting the transport's own buffer."""
         return self._outbox.size if self._outbox is not None else 0
 
     def pause(self, reason: object) -> None:
-        """Stop reading until the reason is resumed."""
+        """Stop reading until every reason has been resumed."""
         self._follow(self._flow.pause(reason))
 
     def resume(self, reason: object) -> None:
-        """Take back a pause."""
+        """Withdraw the `pause` with this reason."""
         self._follow(self._flow.resume(reason))
 
     def close(self, reason: CloseReason) -> None:
-        """End the link; what is queued is sent first."""
+        """End the link after sending what is queued."""
         self._end(reason, abort=False)
 
     def abort(self, reason: CloseReason) -> None:
-        """End the link at once."""
+        """End the link at once and drop what is queued."""
         self._end(reason, abort=True)
 
     # What arrives
@@ -253,9 +259,7 @@ class MeshProtocol(LineReceiver):
         self.turn_ends = now + self._host.turns.seconds
 
     def _tell(self) -> None:
-        """Hand on what has arrived, until the link is paused, ends or has had
-        its turn.
-        """
+        """Deliver messages until the link is paused or ends, or its turn is over."""
         flow, inbox, session = self._flow, self._inbox, self._session
         if session is None:
             return
@@ -265,7 +269,7 @@ class MeshProtocol(LineReceiver):
                 if not inbox.waiting:
                     inbox.feed(b"")
                     if not inbox.waiting and self._clock.seconds() >= self.turn_ends:
-                        # Frames that say nothing take time as well.
+                        # Frames without a message take time too.
                         self._follow(flow.turn_over())
                         return
                     continue
@@ -280,7 +284,7 @@ class MeshProtocol(LineReceiver):
                 left = len(inbox.waiting)
                 if not (left or inbox.reader.waiting):
                     return
-                # What the owner gives back it does not take in this turn.
+                # The owner accepts no more in this turn if it gave some back.
                 if left > others or self._clock.seconds() >= self.turn_ends:
                     self._follow(flow.turn_over())
                     return
@@ -288,24 +292,24 @@ class MeshProtocol(LineReceiver):
             flow.telling = False
 
     def _waits_to_be_told(self) -> bool:
-        """Whether messages that have arrived are kept back by a pause or a turn."""
+        """Whether a pause or a turn holds up messages that have arrived."""
         if not self.paused or self._over:
             return False
         self._decode_rest()
         return bool(self._inbox.waiting) or self._inbox.reader.waiting
 
     def _decode_rest(self) -> None:
-        """Decode what came while the link was kept back."""
+        """Decode the bytes that arrived while the link was held."""
         if not self.line_mode and (rest := self.clearLineBuffer()):
             self._inbox.feed(rest)
 
     def _drop(self) -> None:
-        """Forget what is not told."""
+        """Drop what is not delivered."""
         self.clearLineBuffer()
         self._inbox.close()
 
     def _follow(self, step: Step) -> None:
-        """Do what the flow says."""
+        """Carry out a step of the flow."""
         self.reading = self._flow.reading
         match step:
             case Step.STOP | Step.WAIT:
@@ -326,10 +330,10 @@ class MeshProtocol(LineReceiver):
         self._follow(self._flow.turn())
 
     def _read_on(self) -> None:
-        """Tell what waits to be told, then read from the connection again."""
+        """Deliver the messages that wait, then read from the connection again."""
         self.paused = False
         if not self._flow.telling:
-            # The far end was not silent: it was not read.
+            # The far end was not silent; we were not reading.
             self._begin_turn()
             self._decode_rest()
             self._tell()
@@ -347,25 +351,25 @@ class MeshProtocol(LineReceiver):
         self._end(CloseReason.CLOSED_BY_PEER, self._half_said(), abort=False)
 
     def _half_said(self) -> str:
-        """What is to be told of a far end that goes in the midst of its greeting."""
+        """The detail for a far end that leaves in the middle of its greeting."""
         if self.line_mode and (said := self.clearLineBuffer()):
             return greeting.not_a_node(said)
         return ""
 
     @property
     def waits(self) -> bool:
-        """Whether messages have arrived that wait for the link's turn."""
+        """Whether messages have arrived and wait for the link's turn."""
         return self._flow.waits
 
     @property
     def gone(self) -> bool:
-        """Whether the connection is gone, and only its last words are left."""
+        """Whether the connection is gone and its last messages are undelivered."""
         return self._flow.gone
 
-    # What is to be done
+    # What the session asks for
 
     def _carry_out(self, effects: tuple[Effect, ...], message: Message | None) -> None:
-        """Do what the session says about a message, or about a verdict."""
+        """Carry out the effects of a message, or of a verdict."""
         session = self._session
         assert session is not None, "effects are a session's"
         for effect in effects:
@@ -410,7 +414,7 @@ class MeshProtocol(LineReceiver):
             self._end(CloseReason.HANDSHAKE_TIMEOUT, abort=True)
 
     def _end(self, reason: CloseReason, detail: str = "", *, abort: bool) -> None:
-        """End the link, once; the owner hears of it before this returns."""
+        """End the link, once; the owner is told before this returns."""
         if self._over:
             return
         self._over = True
@@ -432,7 +436,7 @@ class MeshProtocol(LineReceiver):
             self._outbox.close()
             self.transport.abortConnection()
         else:
-            # A far end that takes nothing could keep the connection for ever.
+            # A far end that reads nothing could hold the connection for ever.
             self._deadline.set(self._limits.flush_timeout)
             self._outbox.finish(self.transport.loseConnection)
         self._host.link_ended(self, reason, detail)

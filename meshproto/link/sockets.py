@@ -1,10 +1,9 @@
-"""What can be had of a real socket beyond Twisted's interfaces.
+"""What a real socket can do beyond Twisted's interfaces.
 
-Bytes to the kernel without a turn of the reactor between: `transport.write`
-keeps what it is given until the reactor finds the socket writable: two changes
-of what is watched and one more turn, for every peer.  Where nothing waits in the
-transport the socket can as well be given the bytes at once; what it does not
-take goes the usual way.
+Above all, write at once.  `transport.write` keeps its bytes until the reactor finds
+the socket writable, which costs two changes to the watched sockets and one more
+turn of the reactor for each peer.  When nothing waits in the transport the bytes can
+go straight to the socket; whatever the socket does not accept goes the usual way.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ from twisted.internet.tcp import Connection
 from meshproto.errors import AddressError
 from meshproto.wire.address import normal_host
 
-#: Where a connection without IP addresses (a UNIX socket) ends: here.
+#: The host of a connection without IP addresses (a UNIX socket): this machine.
 NO_HOST = "127.0.0.1"
 
-#: Bytes that the kernel may hold back of what it could not send yet.  Above
-#: that they wait here, where a PONG can overtake them.
+#: Most unsent bytes that the kernel may hold.  The rest wait here, where a PONG can
+#: overtake them.
 UNSENT = 128 * 1024
 
-#: Attributes of Twisted's that say whether bytes wait; not all are public.
+#: Twisted's attributes that say whether bytes wait; not all are public.
 NEEDED = ("socket", "dataBuffer", "_tempDataLen", "TLS", "connected", "disconnecting")
 
 
 class Transport(ITCPTransport, IConsumer, IPushProducer):
-    """What every stream transport of Twisted is."""
+    """What every stream transport of Twisted provides."""
 
 
 def host_of(address: object) -> str:
-    """The IP address of one end of a connection."""
+    """The IP address of one end of a connection; `NO_HOST` if it has none."""
     host = getattr(address, "host", None)
     try:
         return normal_host(host) if isinstance(host, str) else NO_HOST
@@ -48,8 +47,8 @@ def host_of(address: object) -> str:
 
 
 def make_prompt(transport: Transport) -> None:
-    """Have TCP send at once, keep little back, and notice a dead far end."""
-    # The transport of a UNIX socket says that it is one of TCP.
+    """Make TCP send at once, buffer little, and notice a dead far end."""
+    # The transport of a UNIX socket claims to provide `ITCPTransport`.
     is_tcp = isinstance(transport.getPeer(), IPv4Address | IPv6Address)
     if is_tcp and ITCPTransport.providedBy(transport):
         transport.setTcpNoDelay(True)
@@ -65,10 +64,10 @@ def is_direct(transport: object) -> bool:
 
 
 def write_now(connection: Any, data: bytes) -> None:
-    """Write to a transport of which `is_direct` is true.
+    """Write at once to a transport for which `is_direct` is true.
 
-    Keeps the order with what is written by ``write``, and leaves an error of
-    the connection to be found by the reactor: nobody is called back from here.
+    Bytes stay in order with those of ``write``.  The reactor finds any error of the
+    connection later, so no callback runs from here.
     """
     if (
         connection.dataBuffer
@@ -88,24 +87,24 @@ def write_now(connection: Any, data: bytes) -> None:
 
 
 def keep_back(connection: Any) -> None:
-    """Have the kernel take no more than it can send soon, where it can do that.
+    """Limit the unsent bytes in the kernel, on systems that can.
 
-    Of use where the network is slow: the send buffer of a socket grows to
-    megabytes, which takes a narrow line many seconds.
+    Otherwise the send buffer of a socket grows to megabytes, and a slow network
+    takes many seconds to drain it.
     """
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     if option is not None and is_direct(connection):
         try:
             connection.getHandle().setsockopt(socket.IPPROTO_TCP, option, UNSENT)
         except OSError:
-            # A socket of another family, or of a kernel that is too old.
+            # Another socket family, or too old a kernel.
             pass
 
 
 def has_hung_up(connection: Any) -> bool:
-    """Whether the far end has gone and left nothing else to be read.
+    """Whether the far end has closed the connection and nothing is left to read.
 
-    Only true when that is known for sure, before Twisted comes round to it.
+    Tells before Twisted does, and is true only when that is certain.
     """
     if not is_direct(connection) or connection.TLS or not connection.connected:
         return False

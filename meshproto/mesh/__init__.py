@@ -1,1 +1,1 @@
-"""Many connections: the node and what it does."""
+"""The node: many connections, and what it does with them."""

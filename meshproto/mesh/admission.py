@@ -1,4 +1,4 @@
-"""Who may come in: the connections that others make, and who is behind them."""
+"""Which incoming connections and which peers a node admits."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _WORTH_TELLING = {
 
 
 class Admission:
-    """Bounds the handshakes, and carries out what the registry decides on each.
+    """Limits unfinished handshakes and carries out the registry's verdicts.
 
-    ``probe`` is called for a link that may be dead.
+    ``probe`` is called with a link that may be dead.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Admission:
         self.pending = PendingLinks(config.max_pending, config.max_pending_per_host)
 
     def knocked(self, link: IPeerLink) -> None:
-        """Somebody has connected: turn them away when there are too many."""
+        """Handle a new incoming link; cut it when there are too many."""
         if not self._throttle.admits(link):
             link.abort(CloseReason.TOO_MANY_LINKS)
             return
@@ -69,13 +69,13 @@ class Admission:
             decision.evicted.abort(CloseReason.HANDSHAKE_BACKLOG)
 
     def greeted(self, link: IPeerLink, greeting: Greeting) -> Verdict:
-        """Have the registry judge the far end of a link."""
+        """Have the registry judge a greeting, and carry out its verdict."""
         verdict = self._registry.admit(link, greeting, link.last_heard)
         match verdict:
             case Admitted() | Crossed():
                 pass
             case Replaced(_, old):
-                # With it a second one ends.
+                # This ends a second link of that peer, too.
                 old.link.abort(CloseReason.REPLACED)
             case Duplicate(entry):
                 self._probe(entry.link)
@@ -89,11 +89,11 @@ class Admission:
         return verdict
 
     def is_over(self, link: IPeerLink) -> None:
-        """The handshake of a link is over, for good or bad."""
+        """The handshake of a link is over, whether it succeeded or failed."""
         self.pending.discard(link)
 
     def tell_of(self, link: IPeerLink, reason: CloseReason, detail: str) -> None:
-        """A link that others made has ended without a seat."""
+        """Report an incoming link that ended without a seat, if worth telling."""
         host = link.remote_host
         if reason in _TURNED_AT_THE_DOOR:
             self._emit(PeerRefused(id="", name="", host=host, reason=reason.value))

@@ -1,7 +1,8 @@
-"""Tells the application what happens.
+"""Delivers events to the application's subscribers.
 
-Everybody hears of everything in one order.  What a subscriber makes happen is
-told when all have heard of what it was told, and one that raises harms nobody.
+All subscribers see events in the same order.  An event that a subscriber causes
+is delivered after all have had the current one.  A subscriber that raises is logged
+and does not affect the others.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from twisted.logger import Logger
 from meshproto.events import ChatReceived, ChatsReceived, Event, Peer, chat_draft
 from meshproto.rules.interfaces import IPeerLink
 
-#: So many messages are told at most before the clock is looked at again; fewer
-#: where the subscribers are slow.  Runs of at most `_FEW` are told without looking.
+#: Deliver at most this many messages between two looks at the clock, fewer if the
+#: subscribers are slow.  Runs of at most `_FEW` are delivered without a look.
 _LONGEST_STRIDE: Final = 128
 _FEW: Final = 4
 
-#: It takes the kinds of events that it has asked for.
+#: Called with each event of the kinds it asked for.
 Subscriber = Callable[[Any], object]
 
 
@@ -34,13 +35,13 @@ class _Subscription:
 
     def hears(self, kind: type[Event]) -> bool:
         if kind is ChatsReceived:
-            # It would be told the same thing twice.
+            # Only on request: a subscriber to all events has had each ChatReceived.
             return kind in self.kinds
         return issubclass(kind, self.kinds)
 
 
 class Announcer:
-    """The subscribers of one node, and what they have not been told yet."""
+    """The subscribers of one node, and the events not yet delivered to them."""
 
     _log = Logger()
 
@@ -50,7 +51,7 @@ class Announcer:
         self._subscriptions: tuple[_Subscription, ...] = ()
         self._of_kind: dict[type[Event], tuple[Subscriber, ...]] = {}
         self._hear_chat = self._hear_runs = False
-        # Where there is one that hears chat it is called without a loop.
+        # A sole subscriber to chat is called directly, without a loop.
         self._only_of_chat: Subscriber | None = None
         self._untold: deque[Event] = deque()
         self._telling = False
@@ -58,9 +59,10 @@ class Announcer:
     def subscribe(
         self, subscriber: Subscriber, kinds: tuple[type[Event], ...]
     ) -> Callable[[], None]:
-        """Call ``subscriber`` for events of these kinds until the result is called.
+        """Call ``subscriber`` with events of these kinds.
 
-        Raises `TypeError` for a kind that is none.
+        Returns a function that ends the subscription.  Raises `TypeError` for a
+        kind that is not an `Event` class.
         """
         for kind in kinds:
             if not (isinstance(kind, type) and issubclass(kind, Event)):
@@ -76,7 +78,7 @@ class Announcer:
         return unsubscribe
 
     def emit(self, event: Event) -> None:
-        """Tell every subscriber."""
+        """Deliver an event to its subscribers, after those before it."""
         self._untold.append(event)
         if self._telling:
             return
@@ -89,10 +91,10 @@ class Announcer:
     def emit_chats(
         self, link: IPeerLink, peer: Peer, texts: tuple[str, ...]
     ) -> tuple[str, ...]:
-        """Tell of chat until its link is paused, ends or has had its turn.
+        """Deliver chat until its link is paused, ends or has had its turn.
 
-        Returns what is left.  For each text this does what `emit` does, but
-        with fewer calls: no other part of a node is run as often.
+        Returns the texts not delivered.  Does the same as `emit` for each text, with
+        fewer calls: this is the hottest loop of a node.
         """
         if self._telling:
             if self._hear_chat:
@@ -124,7 +126,7 @@ class Announcer:
                     except Exception:
                         self._failed(tell, event)
                     if untold:
-                        # Nothing that a text has caused is told before it.
+                        # Deliver the texts so far before the events they caused.
                         told = goal - length_hint(rest)
                         told_in_runs = self._tell_run(peer, texts, told_in_runs, told)
                         self._tell_untold()
@@ -144,9 +146,10 @@ class Announcer:
         return texts[told:] if told < count else ()
 
     def _is_over(self, link: IPeerLink) -> bool:
-        """Whether the turn of a link is, at the end of a stride.
+        """Whether the turn of a link is over; asked after each stride.
 
-        A stride that went beyond it was too long for these subscribers.
+        Also adjusts the stride: one that overran the turn was too long for these
+        subscribers.
         """
         if self._clock.seconds() >= link.turn_ends:
             self._stride = max(self._stride // 8, 1)
@@ -158,13 +161,13 @@ class Announcer:
     def _tell_run(
         self, peer: Peer, texts: tuple[str, ...], begin: int, end: int
     ) -> int:
-        """Tell of the texts between those two; returns where that ends."""
+        """Deliver ``texts[begin:end]`` as one run; returns ``end``."""
         if self._hear_runs and begin < end:
             self._tell(ChatsReceived(peer=peer, texts=texts[begin:end]))
         return end
 
     def _set(self, subscriptions: tuple[_Subscription, ...]) -> None:
-        # A new tuple, so that one who leaves while all are told disturbs nobody.
+        # A new tuple, so that unsubscribing during a delivery is safe.
         self._subscriptions = subscriptions
         self._of_kind.clear()
         of_chat = self._subscribers(ChatReceived)

@@ -1,4 +1,4 @@
-"""Chat on its way in: from a link to the subscribers."""
+"""Incoming chat: from a link to the subscribers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meshproto.wire.messages import Chats
 
 
 class Chat(Feature):
-    """Tells of chat in the order in which it was said, as fast as is allowed."""
+    """Delivers chat in order, no faster than the rate allows."""
 
     def __init__(self, announcer: Announcer, throttle: Throttle) -> None:
         self._announcer = announcer
@@ -28,7 +28,7 @@ class Chat(Feature):
         if entry.speaks_elsewhere(link):
             return run
         if not entry.chats(link):
-            # It comes from a link that the peer had left: others are ahead of it.
+            # The peer had already left this link, so newer chat has overtaken it.
             link.abort(CloseReason.REPLACED)
             return None
         if not self._throttle.limits_chat:

@@ -1,4 +1,4 @@
-"""Payloads on their way in: what peers send that is no line of chat."""
+"""Incoming payloads: messages that are not lines of chat."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from meshproto.wire.messages import Data, Headers
 
 
 class Payloads(Feature):
-    """Tells of each payload, which counts as one message of chat against the rate."""
+    """Delivers payloads; each counts as one chat message against the rate."""
 
     def __init__(self, emit: Callable[[Event], None], throttle: Throttle) -> None:
         self._emit = emit
         self._throttle = throttle
 
     def handlers(self) -> Mapping[type, Handler]:
-        """What came in pieces is whole here."""
+        """Whole payloads: the session has put their pieces together."""
         return {Data: self._received}
 
     def _received(self, link: IPeerLink, entry: PeerEntry, data: Data) -> Data | None:

@@ -1,8 +1,8 @@
-"""Dials what the address book says is due, a bounded number at a time.
+"""Dials the addresses that the address book says are due, a few at a time.
 
 Owns every dial under way and the one timer that waits for the next address.
-A seat is kept for every dial, so the node never dials more peers than it could
-take.
+Each dial from the book needs a free seat, so the node does not dial more peers
+than it can take.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from meshproto.wire.address import Target
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """The dial led to a peer, by this link or by one that exists."""
+    """The dial led to a peer, over this link or an existing one."""
 
     peer: Peer
     key: PeerKey
@@ -50,7 +50,7 @@ class Linked:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The dial led nowhere; ``error`` says why."""
+    """The dial failed; ``error`` says why."""
 
     error: MeshError
 
@@ -60,10 +60,10 @@ Outcome = Linked | Failed
 
 @dataclass(frozen=True, slots=True)
 class DialReport:
-    """What became of a dial.
+    """The result of a dial.
 
-    ``wanted``: a caller waits for it.  ``retry`` says when it is tried again,
-    None when it is not.
+    ``wanted``: a caller is waiting for it.  ``given``: it is a bootstrap address.
+    ``retry``: when it is dialled again, None if it is not.
     """
 
     target: Target
@@ -85,9 +85,9 @@ class _Attempt:
 class Dialer:
     """The dials of one node.
 
-    ``connect(target)`` makes the connection; ``seats()`` says how many seats
-    are taken, and how many there are; ``on_report`` hears the end of every
-    dial, after the book knows of it and before those who wait for it.
+    ``connect(target)`` makes the connection.  ``seats()`` returns the number of
+    seats taken and the total.  ``on_report`` is called at the end of every dial,
+    after the book is updated and before the waiting callers are told.
     """
 
     def __init__(
@@ -119,16 +119,16 @@ class Dialer:
         return len(self._attempts)
 
     def targets(self) -> tuple[Target, ...]:
-        """What is being dialled, or waits to be because somebody asked for it."""
+        """The addresses being dialled, or queued because a caller asked."""
         return (*self._attempts, *(attempt.target for attempt in self._wanted))
 
     def start(self) -> None:
-        """Dial what is due."""
+        """Start dialling what is due."""
         self._running = True
         self.pump()
 
     def stop(self) -> None:
-        """Give up every dial; whoever waits for one gets `NotRunning`."""
+        """Give up every dial; waiting callers get `NotRunning`."""
         self._running = False
         self._cancel_retry()
         abandoned = [*self._attempts.values(), *self._wanted]
@@ -143,10 +143,10 @@ class Dialer:
                 waiter.errback(NotRunning("the node has been stopped"))
 
     def dial(self, target: Target) -> Deferred[Peer]:
-        """Dial an address now, or join the dial that is under way.
+        """Dial an address as soon as possible, or join a dial under way.
 
-        Fires with the peer; fails with a `ConnectError`, or with `NotRunning`
-        when the node stops meanwhile.  Cancelling it only gives up the wait.
+        Fires with the peer.  Fails with a `ConnectError`, or with `NotRunning` if
+        the node stops first.  Cancelling gives up the wait, not the dial.
         """
         attempt = self._attempts.get(target)
         if attempt is None:
@@ -160,7 +160,7 @@ class Dialer:
         return waiter
 
     def pump(self) -> None:
-        """Start as many dials as the bounds allow; time the next one."""
+        """Start as many dials as the limits allow; set a timer for the next."""
         if self._pumping or not self._running:
             return
         self._pumping = True
@@ -178,7 +178,7 @@ class Dialer:
         self._time_next()
 
     def settle(self, target: Target, outcome: Outcome) -> None:
-        """A dial has ended; does nothing when none of that address is under way."""
+        """End the dial of an address; does nothing if none is under way."""
         attempt = self._attempts.pop(target, None)
         if attempt is None:
             return
@@ -222,7 +222,7 @@ class Dialer:
             self.settle(target, Failed(error))
             return
         except Exception:
-            # An endpoint's plugin may raise anything.
+            # An endpoint plugin may raise anything.
             reason = dial_failure_text(Failure())
             self.settle(target, Failed(DialFailed(target, reason)))
             return
@@ -256,7 +256,7 @@ class Dialer:
     def _time_next(self) -> None:
         self._cancel_retry()
         if not self._has_room():
-            # The end of a dial, or of a peer, pumps again.
+            # The end of a dial, or of a peer's link, pumps again.
             return
         due = self._book.next_due()
         if due is not None:
@@ -301,7 +301,7 @@ _SHORT = {
 
 
 def events_of(report: DialReport) -> tuple[Event, ...]:
-    """What the application hears of a dial that has ended."""
+    """The events that tell the application how a dial ended."""
     target = report.target
     match report.outcome:
         case Linked():
@@ -328,7 +328,7 @@ def events_of(report: DialReport) -> tuple[Event, ...]:
 
 
 def dial_error(target: Target, reason: CloseReason, detail: str) -> ConnectError:
-    """The error of a dial whose link ended before its handshake did."""
+    """The error for a dial whose link ended before its handshake did."""
     match reason:
         case CloseReason.HANDSHAKE_TIMEOUT:
             return HandshakeTimeout(target, "no answer to the handshake")

@@ -1,7 +1,7 @@
-"""What becomes of the dials of a node.
+"""What the result of a dial means for its address.
 
-The dialer dials addresses and waits; here is what a link that was dialled, and an
-answer that turned us away, mean for the address.
+The dialer dials addresses and waits.  This module interprets what follows: a link
+that leads to a peer, a refusal, or a dial that crosses another.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from meshproto.rules.registry import PeerEntry, Registry, host_key
 from meshproto.wire.address import PeerAddress, Target
 from meshproto.wire.messages import Refusal, RefusalReason
 
-#: So many refusals in a row may come of a link that the far end holds to an
-#: earlier run of this node.
+#: Up to this many DUPLICATE answers in a row may come from a stale link that the
+#: far end still has to an earlier run of this node.
 _DOUBTFUL_DUPLICATES = 4
 
 
 class Dials:
-    """The dials under way, and what their ends mean.
+    """The dials under way, and what their results mean.
 
-    ``connect`` makes the connection to a target that is not ourselves; ``locate``
-    is told that a link shows where a peer is.
+    ``connect`` makes the connection to a target other than ourselves.  ``locate``
+    is called when a link shows where a peer listens.
     """
 
     def __init__(
@@ -65,9 +65,11 @@ class Dials:
         self._connect = connect
         self._locate = locate
         self._unsettled: set[IPeerLink] = set()
-        # What gave way to a dial of each peer, and until when it waits for that.
+        # Per peer: our dials that gave way to its own dial, each with the timer
+        # that ends the wait for it.
         self._crossed: dict[PeerKey, dict[Target, IDelayedCall]] = {}
         self._timeout = config.connection_timeout
+        self._speaks_mesh2 = "mesh/2" in config.protocols
         self._dialer = Dialer(
             book,
             clock,
@@ -83,11 +85,11 @@ class Dials:
         return len(self._dialer)
 
     def start(self) -> None:
-        """Dial what is due."""
+        """Start dialling what is due."""
         self._dialer.start()
 
     def stop(self) -> None:
-        """Give up every dial."""
+        """Give up every dial; waiting callers get `NotRunning`."""
         self._dialer.stop()
         crossed, self._crossed = self._crossed, {}
         for waiting in crossed.values():
@@ -95,11 +97,11 @@ class Dials:
                 patience.cancel()
 
     def pump(self) -> None:
-        """There may be something new to dial."""
+        """Dial what is due; call this when there may be something new."""
         self._dialer.pump()
 
     def dial(self, target: Target) -> Deferred[Peer]:
-        """Have a link to the peer of an address; see `MeshNode.connect`."""
+        """Get a link to the peer at an address; see `MeshNode.connect`."""
         if self._book.is_own(target):
             return self._cannot(SelfConnection(target, "that is this node itself"))
         for key in self._book.linked_to(target):
@@ -112,16 +114,16 @@ class Dials:
         return self._dialer.dial(target)
 
     def opened(self, link: IPeerLink) -> None:
-        """A connection came about."""
+        """A connection was made."""
         if link.target is not None:
             self._unsettled.add(link)
 
     def linked(self, link: IPeerLink, entry: PeerEntry) -> None:
-        """The link leads to that peer."""
+        """The link leads to ``entry``: its dial has succeeded."""
         self._settle(link, Linked(entry.snapshot(), entry.key))
 
     def crossed(self, link: IPeerLink, key: PeerKey) -> None:
-        """The link gave way to a dial of that peer, which is still under way."""
+        """The link gave way to the peer's own dial: wait for that to finish."""
         if link.target is not None and link in self._unsettled:
             self._unsettled.discard(link)
             left = link.opened_at + self._timeout - self._clock.seconds()
@@ -130,13 +132,13 @@ class Dials:
             )
 
     def met(self, entry: PeerEntry) -> None:
-        """A peer is linked: dials that gave way to its own have led to it."""
+        """A peer is linked: our dials that gave way to its dial have succeeded."""
         for target, patience in self._crossed.pop(entry.key, {}).items():
             patience.cancel()
             self._dialer.settle(target, Linked(entry.snapshot(), entry.key))
 
     def refused(self, link: IPeerLink, error: ConnectError) -> None:
-        """The link led to a node that is no peer of ours."""
+        """The link led to a node that did not become a peer."""
         self._settle(link, Failed(error))
 
     def found_ourselves(self, link: IPeerLink) -> None:
@@ -146,13 +148,13 @@ class Dials:
             self._settle(link, Failed(error))
 
     def no_seat_for(self, link: IPeerLink) -> None:
-        """The far end of the link could not be taken in."""
+        """This node has no seat for the far end of the link."""
         if link.target is not None:
             error = MeshFull(link.target, REFUSED_BY_US[RefusalReason.FULL])
             self._settle(link, Failed(error))
 
     def turned_away(self, link: IPeerLink, refusal: Refusal) -> None:
-        """The far end refused."""
+        """The far end refused our dial (``mesh/1``)."""
         target = link.target
         if target is None:
             return
@@ -174,14 +176,18 @@ class Dials:
         self._settle(link, Failed(HandshakeRejected(target, because)))
 
     def link_ended(self, link: IPeerLink, reason: CloseReason, detail: str) -> None:
-        """No more will come of the link: its dial has failed, unless it is settled."""
-        if link.target is not None:
-            self._settle(link, Failed(dial_error(link.target, reason, detail)))
+        """The link has ended: its dial has failed, unless already settled."""
+        if link.target is None:
+            return
+        if reason is CloseReason.CLOSED_BY_PEER and not (detail or self._speaks_mesh2):
+            # A node that speaks only mesh/2 closes without an answer.
+            detail = "closed without an answer, perhaps it speaks only mesh/2"
+        self._settle(link, Failed(dial_error(link.target, reason, detail)))
 
     def _settle(self, link: IPeerLink, outcome: Linked | Failed) -> None:
-        """The dial that made the link has ended; only the first word counts.
+        """End the dial that made the link; only the first call counts.
 
-        Its address may be dialled anew before the link has ended.
+        The address may be dialled again while the link is still closing.
         """
         if link.target is not None and link in self._unsettled:
             self._unsettled.discard(link)
@@ -209,20 +215,20 @@ class Dials:
         return fail(error)
 
     def _candidates(self, link: IPeerLink, target: Target) -> tuple[PeerEntry, ...]:
-        """The peers that a refusing far end may be: those on its host."""
+        """The peers, on the host of a refusing far end, that it may be."""
         here = self._registry.at_host(host_key(link))
         if isinstance(target, PeerAddress):
             named = [e for e in here if e.address and e.address.port == target.port]
             if named:
                 return tuple(named)
         if self._is_doubtful(target):
-            # It is a peer that we reach by another address.
+            # It may be a peer that we have reached at another address.
             return here
         return tuple(e for e in here if not (e.address and e.proven))
 
     def _is_doubtful(self, target: Target) -> bool:
-        """Whether a far end that says DUPLICATE means another node than us.
+        """Whether DUPLICATE from this address probably means another node, not us.
 
-        It would have probed and dropped a stale link to this one by now.
+        By now the far end would have probed and dropped a stale link to us.
         """
         return self._book.failures(target) >= _DOUBTFUL_DUPLICATES

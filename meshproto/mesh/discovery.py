@@ -1,8 +1,8 @@
-"""How the addresses of peers travel through the mesh.
+"""How the addresses of peers spread through the mesh.
 
-On every new link the dialler asks and shares at once, and what is learned is
-dialled at once, so a mesh completes without a timer.  The discovery loop, which
-this module owns, heals what that path has missed.
+On every new link the dialler asks for addresses and shares its own at once, and new
+addresses are dialled at once, so a mesh completes without a timer.  The discovery
+loop, which this module owns, repairs what that path misses.
 """
 
 from __future__ import annotations
@@ -34,11 +34,10 @@ _ID_WITH_PORT = re.compile(r"peer-([0-9]{1,5})\Z")
 
 
 class Discovery(Feature):
-    """Asks for addresses, tells addresses, and puts what it hears into the book.
+    """Asks for addresses, shares addresses, and enters what it learns in the book.
 
-    ``advertised`` is the host, and the port if it differs from the one that is
-    bound, that the user wants told; ``dial`` is called when there may be
-    something new to dial.
+    ``advertised`` is the host to give to peers, and the port if it is not the bound
+    one.  ``dial`` is called when there may be something new to dial.
     """
 
     def __init__(
@@ -67,10 +66,10 @@ class Discovery(Feature):
         self._bound: str | None = None
 
     def listening(self, port: int, bound: IPAddress | None) -> None:
-        """The node has bound a port, 0 for none.
+        """The node now listens on ``port``, 0 if it has none.
 
-        ``bound`` is the address that it listens on, which may be the one that
-        stands for all of the machine's, and is None without TCP.
+        ``bound`` is the address it listens on, perhaps the wildcard address; None
+        without TCP.
         """
         self._port = self._book.own_port = port
         self._bound = None if bound is None else str(bound)
@@ -79,7 +78,7 @@ class Discovery(Feature):
             self._book.disown(advertised)
 
     def handlers(self) -> Mapping[type, Handler]:
-        """Requests for addresses, and addresses."""
+        """Requests for addresses, and lists of addresses."""
         return {RequestPeers: self._asked_for, PeerList: self._told}
 
     def peer_joined(self, entry: PeerEntry, link: IPeerLink) -> None:
@@ -88,11 +87,11 @@ class Discovery(Feature):
             self.introduce(link)
 
     def peer_left(self, entry: PeerEntry, reason: CloseReason) -> None:
-        """Forget that it was told of others."""
+        """Forget that the peer has been introduced to others."""
         self._introduced.pop(entry, None)
 
     def link_ended(self, link: IPeerLink) -> None:
-        """Forget what was asked on it."""
+        """Forget that addresses were asked for on the link."""
         self._asked.discard(link)
 
     def start(self) -> None:
@@ -104,10 +103,10 @@ class Discovery(Feature):
         self._loop.stop()
 
     def locate(self, entry: PeerEntry, link: IPeerLink) -> None:
-        """Note where a peer listens, as far as a link to it tells.
+        """Record where a peer listens, as far as a link to it shows.
 
-        What we dialled is proved.  An ID of the form ``peer-<port>`` tells the
-        port of a peer that dialled us.
+        An address that we dialled is proven.  For a peer that dialled us, its claim
+        or an ID of the form ``peer-<port>`` gives the port.
         """
         if isinstance(link.target, PeerAddress):
             seen = PeerAddress.of(link.remote_host, link.target.port)
@@ -127,7 +126,7 @@ class Discovery(Feature):
                 self._book.link(claim, entry.key, proven=False)
 
     def own_address(self, link: IPeerLink) -> PeerAddress | None:
-        """Where the far end of a link may dial us; None when it cannot."""
+        """The address at which the far end of a link can dial us, None if none."""
         advertised = self._advertised_address()
         if advertised is not None or not self._port:
             return advertised
@@ -135,19 +134,19 @@ class Discovery(Feature):
         return None if host is None else PeerAddress.of(host, self._port)
 
     def _reachable_at(self, link: IPeerLink) -> str | None:
-        """The host at which the far end of a link finds what we listen on."""
+        """The host at which the far end of a link reaches our port, None if none."""
         bound = None if self._bound is None else ip_of(self._bound)
         if bound is None or not bound.is_unspecified:
             host = self._bound or link.local_host
             return None if is_loopback(host) and not link.same_machine else host
         local = ip_of(link.local_host)
         if bound.version == 4 and local is not None and local.version == 6:
-            # Nobody listens at the address by which this peer sees us.
+            # The link uses IPv6, but we listen on IPv4 only.
             return "127.0.0.1" if link.same_machine else None
         return link.local_host
 
     def ask_all(self) -> int:
-        """Ask every peer; returns how many there are."""
+        """Ask every peer for addresses; returns how many were asked."""
         entries = self._registry.entries()
         for entry in entries:
             self._ask(entry.link)
@@ -155,7 +154,7 @@ class Discovery(Feature):
         return len(entries)
 
     def introduce(self, link: IPeerLink) -> None:
-        """The dialler's first words on a new link: ask, and share back."""
+        """Ask for addresses and share ours, as the dialler of a new link."""
         self._ask(link, *self._first_lists(link))
         entry = self._registry.of_link(link)
         if entry is not None:
@@ -186,8 +185,8 @@ class Discovery(Feature):
         told: PeerList,
         ends_introduction: bool = False,
     ) -> None:
-        """A peer told addresses; see `PeerEntry.hears` for ``ends_introduction``."""
-        # What an original says when asked does not begin with its own address.
+        """A peer sent addresses; see `PeerEntry.hears` for ``ends_introduction``."""
+        # An answer from the original program does not begin with its own address.
         if told.addresses and (ends_introduction or link not in self._asked):
             self._consider_claim(entry, link, told.addresses[0])
         learned = self._book.learn(
@@ -227,16 +226,16 @@ class Discovery(Feature):
     def _consider_claim(
         self, entry: PeerEntry, link: IPeerLink, first: PeerAddress
     ) -> None:
-        # Only a claim: shown and shared, but dialled all the same, which proves
-        # it or not.  The original's first entry is somebody else, and it shares
-        # before it asks.
+        # This is only a claim: it is shown and shared, and dialled to prove it.  The
+        # original program's first entry is another peer, but it shares before it
+        # asks, so it does not get past this check.
         if entry.address is not None or not entry.asked:
             return
         claim = self._claim(entry, link, first)
         if claim is None:
             return
         entry.address = claim
-        # Whoever asked before could not be told of this peer.
+        # Peers that asked earlier could not be told of this one.
         for other in self._registry.entries():
             if other is not entry:
                 told = self._disclose(entry, other.link)
@@ -247,7 +246,7 @@ class Discovery(Feature):
     def _claim(
         self, entry: PeerEntry, link: IPeerLink, first: PeerAddress
     ) -> PeerAddress | None:
-        """Where a peer listens, if what it says of itself can be true."""
+        """Where a peer says it listens; None if that cannot be true."""
         if first.host != link.remote_host and not (
             is_loopback(first.host) or (link.same_machine and self._is_here(first))
         ):
@@ -268,10 +267,11 @@ class Discovery(Feature):
         return self._book.is_here(address.host)
 
     def _first_lists(self, link: IPeerLink) -> Iterator[PeerList]:
-        """What is told on a link that has just come up, and all from then on.
+        """The first lists sent on a link; later ones name every peer.
 
-        Of two peers that meet here the one that came later is told of the other, so
-        that not both dial.  Who has not said where it listens is told of later.
+        A new peer is told only of those that came before it, so that of two peers
+        only the later one dials.  A ``mesh/1`` peer is told of everybody: it has not
+        said where it listens, so others are told of it later.
         """
         asking = self._registry.of_link(link)
         if asking is None or asking.said is None or asking in self._introduced:
@@ -302,13 +302,14 @@ class Discovery(Feature):
         if address is None:
             return None
         if address.host != link.remote_host:
-            # A name means something only here; the host that we see holds for all.
+            # A host name may mean something only here; the IP address we see is
+            # good for others, too.
             address = PeerAddress.of(link.remote_host, address.port)
         return disclosed(address, link.same_machine, to.same_machine, to.local_host)
 
 
 def port_in(id: str) -> int | None:
-    """The port that an ID of the form ``peer-<port>`` names, else None."""
+    """The port in an ID of the form ``peer-<port>``, else None."""
     match = _ID_WITH_PORT.match(id)
     port = int(match[1]) if match else 0
     return port if 1 <= port <= MAX_PORT else None

@@ -1,8 +1,8 @@
-"""Applications that wait until their messages are on the way.
+"""Lets an application wait until its messages are on their way.
 
-They wait for every peer that takes what it is sent.  A peer that has taken
-nothing for a while does not hold up the others: its queue grows, within its
-bounds, until it takes again or is cut.
+It waits only for peers that are accepting data.  A peer that has accepted nothing
+for a while does not hold up the others: its queue grows, within its limit, until
+it accepts data again or is cut.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from meshproto.rules.registry import Registry
 
-#: Seconds for which a peer that takes nothing is waited for.
+#: Seconds to wait for a peer that accepts nothing.
 PATIENCE = 0.25
 
 
 class Drains:
-    """Everybody who waits until no queue is above ``mark`` bytes."""
+    """The callers waiting until no queue is above ``mark`` bytes."""
 
     def __init__(self, registry: Registry, clock: IReactorTime, mark: int) -> None:
         self._registry = registry
@@ -27,14 +27,14 @@ class Drains:
         self._timer: IDelayedCall | None = None
 
     def wait(self) -> Deferred[None]:
-        """Fires, at once if need be, when nobody is to be waited for."""
+        """Fires once there is no peer to wait for, at once if there is none now."""
         drained: Deferred[None] = Deferred()
         self._waiting.append(drained)
         self.check()
         return drained
 
     def check(self) -> None:
-        """A queue has shrunk, or a link has ended."""
+        """Fire if possible; called when a queue has shrunk or a link has ended."""
         if not self._waiting:
             return
         seconds = self._worth_waiting()
@@ -54,9 +54,9 @@ class Drains:
         self.check()
 
     def _worth_waiting(self) -> float | None:
-        """How long to wait for the peers at least; None for not at all.
+        """Seconds until the next check; None if there is nothing to wait for.
 
-        0 stands for as long as it takes: there is nobody whom that holds up.
+        0 means no limit: every peer is behind, so waiting delays nobody.
         """
         now = self._clock.seconds()
         links = [entry.link for entry in self._registry.entries()]

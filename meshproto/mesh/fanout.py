@@ -1,11 +1,10 @@
-"""Chat on its way out.
+"""Outgoing messages.
 
-Writing to a socket costs far more than making a line, so lines are gathered:
-the first of a burst goes out at once, those that follow it within a fraction of
-a millisecond go together, one block of bytes for all peers.  A network card
-gathers its interrupts in the same way.  How long a line may wait is counted in
-turns of the reactor rather than in time: it goes out after the first turn in
-which nothing was added, so nobody waits for a timer.
+Writing to a socket costs far more than encoding a line, so chat is batched: the
+first line of a burst goes out at once, and the lines that follow within a fraction
+of a millisecond go out together, as one block of bytes for all peers.  The wait is
+counted in reactor turns, not time: a batch goes out after the first turn that adds
+nothing to it, so no line waits for a timer.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from meshproto.wire.errors import NoForm
 from meshproto.wire.interfaces import IWire
 from meshproto.wire.messages import Data
 
-#: Seconds without chat after which the next line is the first of a burst.
+#: After this many seconds without chat, the next line starts a new burst.
 QUIET = 0.000_25
-#: Seconds for which lines are gathered while every turn brings more.
+#: Batch lines for at most this many seconds while every turn brings more.
 PATIENCE = 0.001
-#: Bytes that are gathered at most.
+#: Send a batch once it has this many bytes.
 FULL = 64 * 1024
 
 
 class Fanout:
-    """Hands chat to the links, in the order in which it was said.
+    """Hands messages to the links, in the order they were sent.
 
-    ``chat`` is the wire that a text has to suit when there is no peer, ``payloads``
-    the one that a payload has to suit in any case.
+    ``chat`` is the wire that checks a text when there are no peers; ``payloads`` is
+    the wire that checks every payload.
     """
 
     def __init__(
@@ -44,16 +43,16 @@ class Fanout:
         self._payloads = payloads
         self._gathered: defaultdict[IWire, list[bytes]] = defaultdict(list)
         self._size = 0
-        self._unwritten: dict[PeerEntry, bytes] = {}
+        self._unwritten: dict[PeerEntry, bytes | tuple[bytes, ...]] = {}
         self._added = False
         self._gathering_since = 0.0
         self._sent_at = float("-inf")
         self._turn: IDelayedCall | None = None
 
     def broadcast(self, text: str) -> Delivery:
-        """Say one line to every peer.
+        """Send one line of chat to every peer.
 
-        Raises `LocalProtocolError`, and says nothing, when a peer's wire cannot
+        Raises `LocalProtocolError`, and sends nothing, when a peer's wire cannot
         carry the text.
         """
         lines = []
@@ -75,7 +74,7 @@ class Fanout:
         return self._registry.delivery()
 
     def send(self, entry: PeerEntry, text: str) -> Delivery:
-        """Say one line to one peer; raises what `broadcast` raises."""
+        """Send one line of chat to one peer; raises what `broadcast` raises."""
         wire = entry.link.wire
         block = wire.block_of([wire.encode_chat(text)])
         self.flush()
@@ -86,18 +85,20 @@ class Fanout:
         return Delivery((entry.snapshot(),) if alive else ())
 
     def payload(self, data: Data, entries: tuple[PeerEntry, ...]) -> Delivery:
-        """Hand a payload to peers, behind what was said before.
+        """Send a payload to peers, after what was sent before it.
 
-        Raises `LocalProtocolError`, and hands on nothing, when it is too large.
+        Later messages may go out between the pieces of a large payload.
+
+        Raises `LocalProtocolError`, and sends nothing, when it is too large.
         """
-        encoded = {self._payloads: self._payloads.encode(data)}
-        blocks: dict[PeerEntry, bytes] = {}
+        encoded = {self._payloads: tuple(self._payloads.pieces(data))}
+        blocks: dict[PeerEntry, tuple[bytes, ...]] = {}
         missed: dict[PeerEntry, str] = {}
         for entry in entries:
             wire = entry.link.wire
             try:
                 if wire not in encoded:
-                    encoded[wire] = wire.encode(data)
+                    encoded[wire] = tuple(wire.pieces(data))
             except NoForm:
                 missed[entry] = f"speaks only {wire.name}"
                 continue
@@ -106,7 +107,7 @@ class Fanout:
             else:
                 blocks[entry] = encoded[wire]
         self.flush()
-        self._unwritten = blocks.copy()
+        self._unwritten = {**blocks}
         self.flush()
         alive = tuple(e for e in blocks if self._registry.of_key(e.key) is e)
         return Delivery(
@@ -114,32 +115,35 @@ class Fanout:
         )
 
     def flush(self) -> None:
-        """Hand on what has been gathered.
+        """Send the batch.
 
-        To be called before a peer comes or goes, so that everybody gets what
-        was said while it was there.
+        Call this before a peer joins or leaves, so that each peer gets what was said
+        while it was connected.
         """
         if not (self._unwritten or self._gathered):
             return
-        # Writing may cut a peer, and whoever hears of that may speak: what is
-        # said then comes after what is on its way already, on every link.
+        # Writing may cut a peer, and a subscriber may then send more.  That must
+        # come after this batch on every link.
         while self._unwritten or self._gathered:
             if not self._unwritten:
                 self._unwritten = self._blocks()
             else:
                 entry, block = self._unwritten.popitem()
-                entry.link.send_lines(block, at_once=True)
+                if isinstance(block, bytes):
+                    entry.link.send_lines(block, at_once=True)
+                else:
+                    entry.link.send_pieces(block)
         self._sent_at = self._clock.seconds()
 
     def stop(self) -> None:
-        """Hand on what has been gathered, and leave no timer behind."""
+        """Send the batch and cancel the timer."""
         self.flush()
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
 
-    def _blocks(self) -> dict[PeerEntry, bytes]:
-        """What has been gathered, for each peer."""
+    def _blocks(self) -> dict[PeerEntry, bytes | tuple[bytes, ...]]:
+        """Take the batch, as one block of bytes for each peer."""
         gathered = self._gathered
         self._gathered, self._size = defaultdict(list), 0
         blocks = {wire: wire.block_of(lines) for wire, lines in gathered.items()}

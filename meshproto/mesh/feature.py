@@ -1,7 +1,7 @@
-"""What peers can do with each other, one module each.
+"""The base of a node's features, which have one module each.
 
-A feature says which messages it handles, and hears of peers that come and go.  The
-node composes its features; nothing else of a mesh knows them.
+A feature says which messages it handles, and is told when peers join and leave.
+The node composes its features; nothing else in the mesh knows them.
 """
 
 from __future__ import annotations
@@ -14,45 +14,45 @@ from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.registry import PeerEntry
 from meshproto.wire.messages import Message
 
-#: Takes a message that arrived on a link of a peer.  Returns what of it was not
-#: taken, because the link was paused or its turn is over: it is offered again.
+#: Handles a message that arrived on a peer's link.  Returns the part not handled,
+#: because the link was paused or its turn is over; that part is offered again.
 Handler = Callable[[IPeerLink, PeerEntry, Any], Message | None]
 
 
 class Feature:
-    """Does nothing: a feature overrides what concerns it."""
+    """Does nothing; a feature overrides the methods it needs."""
 
     def handlers(self) -> Mapping[type, Handler]:
-        """What handles the messages of each type; asked for once."""
+        """The handler for each type of message; called once."""
         return {}
 
     def start(self) -> None:
-        """The node runs."""
+        """The node is running."""
 
     def peer_joined(self, entry: PeerEntry, link: IPeerLink) -> None:
-        """A peer has been announced, whose first link this is."""
+        """A peer has been announced; ``link`` is its first link."""
 
     def peer_left(self, entry: PeerEntry, reason: CloseReason) -> None:
-        """Its last link has ended, and that has been announced."""
+        """The peer's last link has ended, and that has been announced."""
 
     def link_ended(self, link: IPeerLink) -> None:
-        """No more will come of this link, whether it got to a peer or not."""
+        """A link has ended, whether or not it led to a peer."""
 
     def stop(self) -> None:
-        """The node is about to close its links: leave no timer behind."""
+        """Cancel all timers; the node closes its links next."""
 
 
 class Features:
-    """The features of one node, and who handles which message."""
+    """The features of one node, and the handlers of its messages."""
 
     def __init__(self) -> None:
         self._all: list[Feature] = []
-        #: Who handles the messages of each type.  A message that is missing here is a
-        #: mistake: the sessions let none through that no feature handles.
+        #: The handler for each type of message.  A missing type is a bug: sessions
+        #: pass on only messages that a feature handles.
         self.handlers: dict[type, Handler] = {}
 
     def add(self, feature: Feature) -> None:
-        """Compose one more.  Raises `ValueError` where two handle one message."""
+        """Add a feature.  Raises `ValueError` if two handle the same message."""
         for kind, handler in feature.handlers().items():
             if kind in self.handlers:
                 raise ValueError(f"two features handle {kind.__name__}")
@@ -60,17 +60,17 @@ class Features:
         self._all.append(feature)
 
     def start(self) -> None:
-        """The node runs."""
+        """The node is running."""
         for feature in self._all:
             feature.start()
 
     def peer_joined(self, entry: PeerEntry, link: IPeerLink) -> None:
-        """A peer has been announced."""
+        """A peer has been announced, with its first link."""
         for feature in self._all:
             feature.peer_joined(entry, link)
 
     def peer_left(self, entry: PeerEntry, reason: CloseReason) -> None:
-        """A peer is gone."""
+        """A peer has left."""
         for feature in self._all:
             feature.peer_left(entry, reason)
 
@@ -80,6 +80,6 @@ class Features:
             feature.link_ended(link)
 
     def stop(self) -> None:
-        """The node is about to close its links."""
+        """Cancel all timers; the node closes its links next."""
         for feature in self._all:
             feature.stop()

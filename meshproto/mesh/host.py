@@ -1,4 +1,4 @@
-"""What happens on the links of a node, put to those whom it concerns."""
+"""Passes what happens on a node's links to the parts that handle it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from meshproto.wire.messages import Greeting, Hello, Message, Refusal, RefusalRe
 
 
 def limits_of(config: NodeConfig) -> LinkLimits:
-    """What the settings allow one link."""
+    """The limits that the settings place on each link."""
     return LinkLimits(
         max_handshake_line=config.max_handshake_line,
         handshake_timeout=config.connection_timeout,
@@ -42,7 +42,7 @@ def limits_of(config: NodeConfig) -> LinkLimits:
 
 @implementer(IPeerHost)
 class Host:
-    """The owner of every link of one node.  It has no rule of its own."""
+    """The owner of all links of one node.  It makes no decisions itself."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Host:
         self._greeting: Greeting | None = None
 
     def open(self, greeting: Greeting) -> None:
-        """The node has a name by now."""
+        """Take the greeting; the node's ID and name are known only now."""
         self._greeting = replace(greeting, mesh2="mesh/2" in self._protocols)
         self._registry.own_id = greeting.id
 
@@ -91,17 +91,17 @@ class Host:
         return self._network.is_own_host(host)
 
     def wire(self) -> IWire:
-        """``mesh/1``."""
+        """The wire that every link begins with: ``mesh/1``."""
         return self._wires["mesh/1"]
 
     def own_greeting(self) -> Greeting:
-        """Who this node is."""
+        """The greeting of this node."""
         if self._greeting is None:
             raise RuntimeError("no link may open before the node listens")
         return self._greeting
 
     def link_opened(self, link: IPeerLink) -> None:
-        """Count a new connection; turn it away when there are too many."""
+        """Take a new connection; cut it when there are too many."""
         self._links.add(link)
         self._dials.opened(link)
         if self._links.are_closing:
@@ -110,13 +110,13 @@ class Host:
             self._admission.knocked(link)
 
     def own_hello(self, link: IPeerLink, ended: int | None) -> Hello:
-        """Who this node is in full."""
+        """The ``mesh/2`` hello of this node."""
         return self._introductions.own_hello(link, self.own_greeting(), ended)
 
     def agree(
         self, link: IPeerLink, said: Greeting | Refusal
     ) -> tuple[IWire, ISession] | None:
-        """The best protocol that both ends speak."""
+        """The newest protocol that both ends speak; None if there is none."""
         if isinstance(said, Greeting):
             if said.mesh2 and "mesh/2" in self._protocols:
                 self._introductions.agreed(link)
@@ -126,15 +126,15 @@ class Host:
         return self._wires["mesh/1"], Session(link.direction)
 
     def judge(self, link: IPeerLink, said: Message) -> object:
-        """A verdict on what the far end of a link said in its handshake."""
-        # Who comes by this does not hear what was said before.
+        """The verdict on a handshake message from the far end of a link."""
+        # A peer that joins by this must not get what was said before.
         self._fanout.flush()
         if isinstance(said, Greeting):
             return self._admission.greeted(link, said)
         return self._introductions.judge(link, said)
 
     def link_ready(self, link: IPeerLink) -> None:
-        """The far end is a peer."""
+        """The handshake is done: the far end is a peer."""
         entry = self._registry.of_link(link)
         assert entry is not None, "only a link with a seat gets ready"
         self._admission.is_over(link)
@@ -142,7 +142,7 @@ class Host:
         self._links.established(link)
 
     def message_received(self, link: IPeerLink, message: Message) -> Message | None:
-        """Hand a message to whom it concerns."""
+        """Pass a message to its handler; returns the part not handled."""
         entry = self._registry.of_link(link)
         assert entry is not None, "strangers have nothing to say"
         return self._handlers[type(message)](link, entry, message)
@@ -155,7 +155,7 @@ class Host:
             self._introductions.turned_away(link, reason)
 
     def link_ended(self, link: IPeerLink, reason: CloseReason, detail: str) -> None:
-        """Free what the link held; tell of the peer that is gone."""
+        """Release what the link held, and report its peer if it has left."""
         self._admission.is_over(link)
         self._introductions.link_ended(link)
         self._features.link_ended(link)
@@ -172,5 +172,5 @@ class Host:
         self._links.discard(link)
 
     def link_eased(self, link: IPeerLink) -> None:
-        """A queue has shrunk."""
+        """The queue of a link has shrunk."""
         self._drains.check()

@@ -1,4 +1,4 @@
-"""The handshakes of ``mesh/2``: who is at the other end, and which link is kept."""
+"""The handshakes of ``mesh/2``: who is at the far end, and which link to keep."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from meshproto.wire.messages import (
     Welcome,
 )
 
-#: Identities are claimed, as names are.
+#: Nothing proves an identity; a peer merely claims it, like its name.
 _PROVEN = False
 
-#: What a listener says to a dialler without anybody being told.
+#: Refusals of an incoming link that are routine, so no event reports them.
 _NO_NEWS = {RefusalReason.CROSSING, RefusalReason.OURSELVES}
 
 
 class Introductions:
-    """Has `Pairs` judge the steps of each handshake, and carries that out.
+    """Has `Pairs` judge each step of a handshake, and carries out its decisions.
 
-    ``own_address`` says where the far end of a link may dial us; ``probe`` is
-    called for a link that may be dead.
+    ``own_address`` returns the address at which the far end of a link can dial us.
+    ``probe`` is called with a link that may be dead.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Introductions:
         self._numbers[link] = self._pairs.opened(link)
 
     def own_hello(self, link: IPeerLink, own: Greeting, ended: int | None) -> Hello:
-        """What this node says of itself on a link."""
+        """The hello that this node sends on a link."""
         address = self._own_address(link)
         return Hello(
             identity=self._identity,
@@ -92,7 +92,7 @@ class Introductions:
         )
 
     def judge(self, link: IPeerLink, said: Message) -> Verdict:
-        """A verdict on what the far end of a link said in its handshake."""
+        """The verdict on a handshake message from the far end of a link."""
         match said:
             case Hello():
                 self._heard[link] = said
@@ -131,7 +131,7 @@ class Introductions:
             )
 
     def link_ended(self, link: IPeerLink) -> None:
-        """No more will come of the link."""
+        """The link has ended: release what it held."""
         if self._numbers.pop(link, None) is None:
             return
         self._heard.pop(link, None)
@@ -141,7 +141,7 @@ class Introductions:
         self._reserve()
 
     def _seats(self) -> int:
-        """How many seats there are for peers that speak ``mesh/2``."""
+        """How many seats ``mesh/2`` peers may have: all but those of ``mesh/1``."""
         return self._registry.max_peers - (len(self._registry) - self._seated)
 
     def _reserve(self) -> None:
@@ -154,7 +154,8 @@ class Introductions:
         elif isinstance(verdict, Unwanted):
             self._unwanted(link, decision.key, verdict.reason)
         for closing in decision.closing:
-            # Its dial has led to the peer, which nobody may hear of before READY.
+            # Its dial did reach the peer, but the peer may not be announced before
+            # READY, so the dial waits.
             self._dials.crossed(closing.link, decision.key)
             closing.link.close(closing.reason)
         for doubtful in decision.probing:

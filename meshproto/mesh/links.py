@@ -1,4 +1,4 @@
-"""Every connection of a node, until it is closed."""
+"""All open connections of a node."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from meshproto.rules.registry import Registry
 
 
 class OpenLinks:
-    """The connections that are open, and the reasons for which none is read."""
+    """The open connections, and the reasons why reading is paused, if any."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -24,44 +24,44 @@ class OpenLinks:
 
     @property
     def are_closing(self) -> bool:
-        """Whether the node is leaving, so that no new link may stay."""
+        """Whether the node is stopping, so that new links are closed at once."""
         return self._closing is not None
 
     def add(self, link: IPeerLink) -> None:
-        """A connection came about."""
+        """A connection was made."""
         self._open[link] = None
 
     def discard(self, link: IPeerLink) -> None:
-        """A connection is closed."""
+        """A connection has closed."""
         self._open.pop(link, None)
         self._check_closed()
 
     def established(self, link: IPeerLink) -> None:
-        """The link belongs to a peer: what holds for the others holds for it."""
+        """The link now belongs to a peer: apply the pauses in force."""
         for reason in tuple(self._pauses):
             link.pause(reason)
 
     def pause(self, reason: object) -> None:
-        """Read from no peer until the reason is resumed."""
+        """Stop reading from all peers until `resume` with the same reason."""
         self._pauses[reason] = None
         for entry in self._registry.entries():
             for link in entry.links():
                 link.pause(reason)
 
     def resume(self, reason: object) -> None:
-        """Take back a `pause`."""
+        """Undo the `pause` for a reason."""
         self._pauses.pop(reason, None)
         for link in tuple(self._open):
             if link in self._open:
-                # Next time it is the turn of another one first.
+                # Move it to the end, so that another link goes first next time.
                 self._open[link] = self._open.pop(link)
             link.resume(reason)
             if reason in self._pauses:
-                # What it had to say was too much again.
+                # This link's backlog has caused the same pause again.
                 break
 
     def close(self, reason: CloseReason) -> Deferred[None]:
-        """End every link, sending what is queued; fires when all are closed."""
+        """Close every link after sending its queue; fires when all are closed."""
         self._closing = Deferred()
         for link in tuple(self._open):
             link.close(reason)

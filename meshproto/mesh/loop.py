@@ -1,4 +1,4 @@
-"""A timer that outlives the errors of its body."""
+"""A repeating timer that survives errors in its body."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.logger import Logger
 class Loop:
     """Calls ``body`` every ``interval`` seconds, first after one interval.
 
-    A body that raises is logged and called again: one failed round must not
+    An error in the body is logged, and the loop goes on: one failed round must not
     end a node's discovery or maintenance.
     """
 
@@ -27,14 +27,14 @@ class Loop:
         self._call.clock = clock
 
     def start(self) -> None:
-        """Begin; does nothing when it runs."""
+        """Start the loop; does nothing if it is running."""
         if not self._call.running:
             self._call.start(self._interval, now=False).addErrback(
                 lambda failure: self.log.failure("A loop has ended", failure)
             )
 
     def stop(self) -> None:
-        """End; does nothing when it does not run."""
+        """Stop the loop; does nothing if it is not running."""
         if self._call.running:
             self._call.stop()
 

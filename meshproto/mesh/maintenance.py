@@ -1,4 +1,4 @@
-"""Keeps the links that live and drops those that do not.
+"""Keeps live links alive and drops dead ones.
 
 Owns the maintenance loop and the probes under way.
 """
@@ -26,7 +26,7 @@ from meshproto.wire.messages import Ping, Pong
 
 
 class Maintenance(Feature):
-    """Pings every peer, drops the silent ones, probes those in doubt."""
+    """Pings every peer, drops silent ones, and probes links that may be dead."""
 
     def __init__(
         self,
@@ -45,12 +45,12 @@ class Maintenance(Feature):
         self._liveness = Liveness(peer_timeout, interval)
         self._loop = Loop(clock, interval, self._round)
         self._probes: dict[IPeerLink, IDelayedCall] = {}
-        # The pings of the latest round carry its number, and so do the answers.
+        # The token of a PING, and of its answer, is the number of its round.
         self._rounds = 0
         self._round_at = 0.0
 
     def handlers(self) -> Mapping[type, Handler]:
-        """A session has answered the ping already."""
+        """PING and PONG; the session has already answered the PING."""
         return {Ping: self._pinged, Pong: self._answered}
 
     def start(self) -> None:
@@ -65,12 +65,12 @@ class Maintenance(Feature):
             self.link_ended(link)
 
     def probe(self, link: IPeerLink) -> None:
-        """Drop the link unless something is heard on it soon.
+        """Drop the link unless something is heard on it within the probe timeout.
 
-        Its peer has come anew, so a link on which it has not spoken for long,
-        though it answers, is dropped too.
+        Its peer has connected again.  So a ``mesh/1`` link is also dropped if the
+        peer answers but has said nothing of its own for long.
 
-        Does nothing while a probe of that link is under way.
+        Does nothing while a probe of the link is under way.
         """
         if link not in self._probes:
             self._probes[link] = self._clock.callLater(
@@ -79,7 +79,7 @@ class Maintenance(Feature):
             link.send_urgent(Ping())
 
     def link_ended(self, link: IPeerLink) -> None:
-        """Nothing is left to probe."""
+        """Cancel the link's probe, if any."""
         probe = self._probes.pop(link, None)
         if probe is not None:
             probe.cancel()
@@ -102,8 +102,8 @@ class Maintenance(Feature):
         if not answered(probed_at, link.last_heard):
             link.abort(CloseReason.PROBE_UNANSWERED)
         elif entry.said is None and is_mute(entry.spoke_at, self._clock.seconds()):
-            # It lives and dials us as if there were no link: for it there is
-            # none.  An original forgets a link like that, and never heals.
+            # The peer is alive and dials us, so it has forgotten this link.  The
+            # original program does that, and never recovers on its own.
             link.close(CloseReason.FORGOTTEN)
 
     def _round(self) -> None:
@@ -126,6 +126,6 @@ class Maintenance(Feature):
                 self._emit(PingSent(peer=entry.snapshot()))
 
     def _last_heard(self, entry: PeerEntry, now: float) -> float:
-        # Of two links it is the one that is sent on that has to live; and a
-        # peer cannot be heard while we do not read what it says.
+        # Of a peer's two links, the one we send on must be alive.  While we do not
+        # read from a peer, its silence means nothing.
         return entry.link.last_heard if entry.link.reading else now

@@ -6,7 +6,7 @@ import random
 import sys
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import Any, cast, overload
+from typing import Any, overload
 
 from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorTime
@@ -28,34 +28,14 @@ from meshproto.events import (
     Peer,
 )
 from meshproto.interfaces import IMesh, INetwork
-from meshproto.link.factory import MeshClientFactory, MeshServerFactory
+from meshproto.link.factory import MeshServerFactory
 from meshproto.link.interfaces import IPeerHost
 from meshproto.link.network import TcpNetwork
-from meshproto.mesh.admission import Admission
-from meshproto.mesh.announcer import Announcer
-from meshproto.mesh.chat import Chat
-from meshproto.mesh.data import Payloads
-from meshproto.mesh.dials import Dials
-from meshproto.mesh.discovery import Discovery
-from meshproto.mesh.drain import Drains
-from meshproto.mesh.fanout import Fanout
-from meshproto.mesh.feature import Features
-from meshproto.mesh.host import Host
-from meshproto.mesh.introductions import Introductions
-from meshproto.mesh.links import OpenLinks
-from meshproto.mesh.maintenance import Maintenance
-from meshproto.mesh.peers import Peers
+from meshproto.mesh.parts import compose
 from meshproto.mesh.running import require_loop_of
 from meshproto.mesh.stream import E, EventStream
-from meshproto.mesh.throttle import Throttle
-from meshproto.rules.addressbook import AddressBook
-from meshproto.rules.interfaces import IPeerLink
-from meshproto.rules.registry import Registry
 from meshproto.wire.address import Target, ip_of, parse_target
-from meshproto.wire.interfaces import IWire
-from meshproto.wire.mesh1 import Mesh1
-from meshproto.wire.mesh2 import Mesh2
-from meshproto.wire.messages import Greeting, Incarnation, payload_of
+from meshproto.wire.messages import Greeting, payload_of
 
 
 class _Phase(Enum):
@@ -80,9 +60,9 @@ class MeshNode:
         await node.stop()
 
     Everything it needs from outside is a parameter: ``reactor`` (its clock and,
-    unless ``network`` is given, its TCP; by default the global reactor),
-    ``network`` (the way to other machines) and ``rng`` (the jitter of its
-    backoff).  A node is started once and stopped once.
+    unless ``network`` is given, its TCP; the global reactor by default), ``network``
+    (how it reaches other machines) and ``rng`` (for the jitter of its backoff and its
+    random IDs).  A node runs once: it cannot be restarted.
     """
 
     def __init__(
@@ -105,10 +85,15 @@ class MeshNode:
             listen=config.listen,
             timeout=config.connection_timeout,
         )
-        # Who speaks only mesh/1 sends no payloads.
+        # A node that speaks only mesh/1 cannot send payloads.
         mesh2 = "mesh/2" in config.protocols
         self._longest_chat = config.max_line if mesh2 else sys.maxsize
-        self._compose()
+        parts = compose(config, reactor, self._network, self._rng)
+        self._announcer, self._registry = parts.announcer, parts.registry
+        self._book, self._links, self._host = parts.book, parts.links, parts.host
+        self._fanout, self._drains = parts.fanout, parts.drains
+        self._discovery, self._dials = parts.discovery, parts.dials
+        self._features, self._admission = parts.features, parts.admission
         self._phase = _Phase.NEW
         self._listening: IListeningPort | None = None
         self._when_stopped: list[Deferred[None]] = []
@@ -117,123 +102,12 @@ class MeshNode:
         self.name = config.name or self.id
         self.port = 0
 
-    def _compose(self) -> None:
-        """Make the parts of the node, each given those that it needs."""
-        config, clock, network = self.config, self.clock, self._network
-        self._announcer = announcer = Announcer(clock)
-        emit = announcer.emit
-        addresses = config.max_addresses_per_list
-        wires: dict[str, IWire] = {
-            "mesh/1": Mesh1(max_line=config.max_line, max_addresses=addresses),
-            "mesh/2": Mesh2(
-                max_addresses=addresses,
-                max_payload=min(config.max_payload, config.send_queue_hard),
-            ),
-        }
-        self._registry = registry = Registry("", config.max_peers)
-        self._book = book = AddressBook(
-            network.is_own_host,
-            self._rng,
-            limit=config.max_addresses,
-            limit_per_peer=config.max_addresses_per_peer,
-            max_failures=config.max_dial_failures,
-        )
-        self._links = links = OpenLinks(registry)
-        self._fanout = fanout = Fanout(
-            registry, clock, chat=wires["mesh/1"], payloads=wires["mesh/2"]
-        )
-        self._drains = drains = Drains(registry, clock, config.send_queue_soft)
-        throttle = Throttle(config, clock, emit)
-        maintenance = Maintenance(
-            registry,
-            clock,
-            emit,
-            interval=config.maintenance_interval,
-            peer_timeout=config.peer_timeout,
-            probe_timeout=config.probe_timeout,
-        )
-        self._discovery = discovery = Discovery(
-            registry,
-            book,
-            throttle,
-            clock,
-            emit,
-            interval=config.discovery_interval,
-            advertised=config.advertised(),
-            dial=lambda: dials.pump(),
-        )
-        self._dials = dials = Dials(
-            config,
-            registry,
-            book,
-            clock,
-            emit,
-            connect=self._connect,
-            locate=discovery.locate,
-        )
-        self._admission = Admission(
-            config,
-            registry,
-            throttle,
-            dials,
-            emit,
-            probe=maintenance.probe,
-        )
-        self._features = features = Features()
-        for feature in (
-            Chat(announcer, throttle),
-            Payloads(emit, throttle),
-            discovery,
-            maintenance,
-            throttle,
-        ):
-            features.add(feature)
-        self._host = Host(
-            config,
-            clock,
-            network,
-            wires,
-            registry=registry,
-            links=links,
-            admission=self._admission,
-            introductions=Introductions(
-                config,
-                registry,
-                dials,
-                clock,
-                emit,
-                identity=f"{self._rng.getrandbits(128):032x}",
-                incarnation=Incarnation(1, f"{self._rng.getrandbits(128):032x}"),
-                own_address=discovery.own_address,
-                probe=maintenance.probe,
-            ),
-            dials=dials,
-            peers=Peers(
-                registry,
-                book,
-                dials,
-                discovery,
-                features,
-                clock,
-                emit,
-                probe=maintenance.probe,
-            ),
-            features=features,
-            fanout=fanout,
-            drains=drains,
-        )
-
-    def _connect(self, target: Target) -> Deferred[IPeerLink]:
-        factory = MeshClientFactory(self._host, target, opened_at=self.clock.seconds())
-        connecting = self._network.endpoint(target).connect(factory)
-        return cast("Deferred[IPeerLink]", connecting)
-
     @property
     def host(self) -> IPeerHost:
-        """What `MeshServerFactory` and `MeshClientFactory` are built with."""
+        """What to build a `MeshServerFactory` or `MeshClientFactory` with."""
         return self._host
 
-    # An interface of zope's has one signature for all overloads.
+    # A zope interface cannot declare overloads.
     @overload
     def subscribe(  # type: ignore[override]
         self, subscriber: Callable[[Event], object]
@@ -257,12 +131,12 @@ class MeshNode:
     def subscribe(
         self, subscriber: Callable[[Any], object], *kinds: type[Event]
     ) -> Callable[[], None]:
-        """Call ``subscriber`` with every event, as it happens.
+        """Call ``subscriber`` with each event, as it happens.
 
-        Of ``kinds``, when any are given: ``subscribe(say, ChatReceived)``.
-        Returns a function that ends the subscription.  A subscriber that
-        raises is logged and harms nobody.  Raises `TypeError` for a kind that
-        is none.
+        If ``kinds`` are given, only with those: ``subscribe(say, ChatReceived)``.
+        Returns a function that ends the subscription.  An error in a subscriber is
+        logged and does not affect the others.  Raises `TypeError` for a kind that is
+        not an `Event` class.
         """
         return self._announcer.subscribe(subscriber, kinds or (Event,))
 
@@ -273,12 +147,13 @@ class MeshNode:
     def events(self, kind: type[E], /, *kinds: type[E]) -> EventStream[E]: ...
 
     def events(self, *kinds: type[Event]) -> EventStream[Any]:
-        """Every event from now on, for ``async for``.
+        """Each event from now on, for ``async for``.
 
-        Of ``kinds``, when any are given.  Nothing is dropped: when
-        `NodeConfig.max_queued_events` wait to be taken, the node stops reading
-        from its peers until half of them are.  The iteration ends after the
-        node has stopped.
+        If ``kinds`` are given, only those.  Nothing is dropped: when
+        `NodeConfig.max_queued_events` are waiting, or 8 MiB of payloads, the node
+        stops reading from its peers until half have been taken.  The iteration ends
+        after the node has stopped.  Raises `TypeError` for a kind that is not an
+        `Event` class.
         """
         stream: EventStream[Any] = EventStream(
             self.config.max_queued_events,
@@ -292,12 +167,12 @@ class MeshNode:
         return stream
 
     def start(self) -> Deferred[None]:
-        """Listen, then join the mesh by the bootstrap addresses.
+        """Listen, then join the mesh through the bootstrap addresses.
 
-        Fires when the node listens; joining goes on behind it and shows as
-        events.  Fails with `twisted.internet.error.CannotListenError` when the
-        port cannot be had, with `NotRunning` on a second call, and with
-        `WrongLoop` under ``asyncio.run`` where that does not run the reactor.
+        Fires when the node is listening; joining goes on after that, and events
+        report it.  Fails with `twisted.internet.error.CannotListenError` when the
+        node cannot listen on its port, with `NotRunning` on a second call, and with
+        `WrongLoop` inside an asyncio loop that does not run the reactor.
         """
         if self._phase is not _Phase.NEW:
             return fail(NotRunning("a node is started once"))
@@ -312,9 +187,9 @@ class MeshNode:
     def stop(self) -> Deferred[None]:
         """Leave the mesh.
 
-        Fires when every link is closed and the port is free: what is queued is
-        sent first, for at most `NodeConfig.stop_timeout` seconds.  May be
-        called at any time, and more than once.
+        Fires when every link is closed and the port is free.  What is queued is sent
+        first, for at most `NodeConfig.stop_timeout` seconds.  May be called at any
+        time, and more than once.
         """
         done: Deferred[None] = Deferred()
         match self._phase:
@@ -335,21 +210,21 @@ class MeshNode:
     def connect(self, target: str | Target) -> Deferred[Peer]:
         """Dial a peer: ``host:port``, or a Twisted client endpoint string.
 
-        Fires with the peer once it has said hello, or at once when we are
-        linked to the peer of that address already.  Fails with
+        Fires with the peer once the handshake is done, or at once if the peer at that
+        address is already connected.  Fails with
 
-        * `AddressError`: the text is no address;
-        * `DialFailed`: nobody could be reached there;
-        * `HandshakeTimeout`, `HandshakeFailed`: somebody was, but did not
-          answer as a node does;
-        * `HandshakeRejected`: the node has no seat left (``MAX_PEERS``), or is
-          linked to us in a way that we do not know of (``DUPLICATE``);
+        * `AddressError`: the text is not an address;
+        * `DialFailed`: no connection could be made;
+        * `HandshakeTimeout`: the far side did not answer in time;
+        * `HandshakeFailed`: the far side closed, or does not speak our wire;
+        * `HandshakeRejected`: the far side refused us: it has no seat left, still has
+          a link to an earlier run of this node, or belongs to another mesh, say;
         * `SelfConnection`: the address leads back to this node;
         * `MeshFull`: this node has no seat left;
-        * `NotRunning`: the node is not running, or is stopped meanwhile.
+        * `NotRunning`: the node is not running, or stops before the dial ends.
 
-        A dial that fails is also a `ConnectionFailed` event, and is not tried
-        again.  Cancelling the Deferred gives up the wait, not the dial.
+        A failed dial is also reported as `ConnectionFailed`, and is not retried.
+        Cancelling the Deferred gives up the wait, not the dial.
         """
         if self._phase is not _Phase.RUNNING:
             return fail(NotRunning("the node is not running"))
@@ -363,19 +238,19 @@ class MeshNode:
     def broadcast(
         self, message: str | bytes, headers: Mapping[str, str] | None = None
     ) -> Delivery:
-        """Say something to every peer.
+        """Send a message to every peer.
 
-        A line of text is chat, and every peer takes it.  Bytes, a text with line
-        breaks or of more than `NodeConfig.max_line` bytes, and whatever has
-        ``headers``, travel as a payload of up to `NodeConfig.max_payload` bytes,
-        which peers hear of as `DataReceived`; one that speaks only ``mesh/1`` takes
-        none and is named in `Delivery.missed`.
+        One line of text goes as chat, which every peer takes.  Bytes, a text with
+        line breaks or longer than `NodeConfig.max_line` bytes, and any message with
+        ``headers`` go as a payload of up to `NodeConfig.max_payload` bytes, which
+        peers get as `DataReceived`.  A peer that speaks only ``mesh/1`` takes no
+        payloads and is listed in `Delivery.missed`.
 
-        Returns whom it was handed to: false when there is nobody.  Raises
-        `LocalProtocolError`, and sends nothing, when the message is an empty text,
-        too large, or has headers that break a rule; `TypeError` for what is neither
-        text nor bytes, and for headers that are no mapping of texts; `NotRunning`
-        when the node is not running.
+        Returns the peers that the message was queued for; the result is false if
+        there are none.  Raises `LocalProtocolError`, and sends nothing, when the
+        message is empty text, too large, or has invalid headers; `TypeError` when it
+        is neither text nor bytes, or ``headers`` is not a mapping of texts;
+        `NotRunning` when the node is not running.
         """
         self._require_running()
         data = payload_of(message, headers, longest=self._longest_chat)
@@ -390,10 +265,11 @@ class MeshNode:
         message: str | bytes,
         headers: Mapping[str, str] | None = None,
     ) -> Delivery:
-        """Say something to one peer, given by its snapshot or its ID.
+        """Send a message to one peer, given by its snapshot or its ID.
 
-        Raises `UnknownPeer` when it is not connected, `AmbiguousPeer` when
-        several peers have that ID, and what `broadcast` raises.
+        Returns what `broadcast` returns.  Raises `UnknownPeer` when the peer is not
+        connected, `AmbiguousPeer` when several peers have that ID, and what
+        `broadcast` raises.
         """
         self._require_running()
         entry = self._registry.find(peer)
@@ -404,39 +280,42 @@ class MeshNode:
         return self._fanout.payload(data, (entry,))
 
     def drain(self) -> Deferred[None]:
-        """Wait until no peer has more than `NodeConfig.send_queue_soft` waiting.
+        """Wait until no peer has more than `NodeConfig.send_queue_soft` bytes queued.
 
-        Fires at once when that is so already.  A peer that has taken nothing
-        for a quarter of a second is not waited for while there are others, and
-        one that goes on taking nothing is cut in time; so this does not wait
-        for ever.
+        Fires at once if that is already so.  While other peers keep up, it does not
+        wait for one that has accepted nothing for a quarter of a second.  A peer that
+        goes on accepting nothing is cut, so this always fires.
         """
         return self._drains.wait()
 
     def discover(self) -> int:
-        """Ask every peer for addresses now; returns how many were asked."""
+        """Ask every peer for addresses now; returns how many were asked.
+
+        Raises `NotRunning` when the node is not running.
+        """
         self._require_running()
         asked = self._discovery.ask_all()
         self._dials.pump()
         return asked
 
     def pause_reading(self) -> None:
-        """Read from no peer until `resume_reading`; TCP makes them wait.
+        """Stop reading from all peers until `resume_reading`.
 
-        For subscribers that cannot keep up; nothing is lost.
+        For subscribers that cannot keep up.  TCP makes the peers wait; nothing is
+        lost.
         """
         self._links.pause(self)
 
     def resume_reading(self) -> None:
-        """Read on after `pause_reading`."""
+        """Undo `pause_reading`."""
         self._links.resume(self)
 
     def peers(self) -> tuple[Peer, ...]:
-        """The connected peers, in the order in which they came."""
+        """The connected peers, oldest link first."""
         return self._registry.snapshots()
 
     def known_addresses(self) -> tuple[KnownAddress, ...]:
-        """The address book, as it is now."""
+        """A snapshot of the address book."""
         return self._book.known()
 
     def _started(self, listening: IListeningPort) -> None:
@@ -464,7 +343,7 @@ class MeshNode:
             else:
                 self._book.give(target)
         if self._phase is not _Phase.RUNNING:
-            # A subscriber has had enough already.
+            # A subscriber has stopped the node already.
             return
         self._features.start()
         self._dials.start()

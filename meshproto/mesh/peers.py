@@ -1,4 +1,4 @@
-"""Peers that come and go."""
+"""Peers that join and leave."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from meshproto.rules.registry import (
 
 
 class Peers:
-    """Announces peers, and carries out what the end of a link means for its peer.
+    """Announces peers as they join and leave.
 
-    ``probe`` is called for a link that may be dead.
+    ``probe`` is called with a link that may be dead.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class Peers:
         self._probe = probe
 
     def established(self, entry: PeerEntry, link: IPeerLink) -> None:
-        """Announce a new peer; one that has a link already is asked on the second."""
+        """Announce a new peer, or introduce ourselves on the second link of one."""
         self._discovery.locate(entry, link)
         if entry.second is link:
             self._discovery.introduce(link)
-            # Its peer may as well have come back, and the other link be dead.
+            # The peer may have restarted, so its first link may be dead.
             self._probe(entry.link)
         else:
             self._emit(
@@ -71,7 +71,10 @@ class Peers:
     def departed(
         self, departure: Departure, link: IPeerLink, reason: CloseReason
     ) -> None:
-        """A link of a peer has ended; tell of the peer if it is gone."""
+        """A link of a peer has ended; announce that the peer left if it was the last.
+
+        When one of two links ends, the other is closed too, unless a probe ended it.
+        """
         match departure:
             case Left(entry):
                 self._part(entry, reason)

@@ -1,4 +1,4 @@
-"""Why one node turns another away, in words for people."""
+"""Texts for people: why one node refuses another."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from meshproto.wire.messages import Refusal, RefusalReason
 
-#: What a dialler tells of the listener that refused it.
+#: For the user of the dialler: why the listener refused it.
 REFUSED_BY_IT: Final[dict[Refusal | RefusalReason, str]] = {
     RefusalReason.DUPLICATE: "refused, it still has a link to this node",
     RefusalReason.CROSSING: "refused, it dials this node itself",
@@ -17,7 +17,7 @@ REFUSED_BY_IT: Final[dict[Refusal | RefusalReason, str]] = {
     RefusalReason.CLONED: "refused, several nodes use the identity of this one",
     RefusalReason.OTHER: "refused, for a reason that this version does not know",
 }
-#: What a node tells of the one that it refuses itself.
+#: For the user of the node that refuses: why it refused the other.
 REFUSED_BY_US: Final[dict[Refusal | RefusalReason, str]] = {
     RefusalReason.DUPLICATE: "it has a link to this node already",
     RefusalReason.CROSSING: "this node dials it as well",

@@ -1,4 +1,4 @@
-"""Whether the reactor of a node will ever run."""
+"""Checks that the reactor of a node can run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from meshproto.errors import WrongLoop
 
 
 def require_loop_of(reactor: object) -> None:
-    """Raise `WrongLoop` where a foreign asyncio loop runs and the reactor does not.
+    """Raise `WrongLoop` if another asyncio loop runs and the reactor does not.
 
-    A reactor may be run later, but not from within the loop that blocks it.  Of a
-    clock that is no reactor of Twisted's nothing is known: it may be a test's.
+    The reactor may start later, but not while another loop runs in its thread.  A
+    clock that is not a Twisted reactor passes: it may belong to a test.
     """
     try:
         loop = get_running_loop()
@@ -21,7 +21,7 @@ def require_loop_of(reactor: object) -> None:
         return
     if not isinstance(reactor, ReactorBase) or reactor.running:
         return
-    # An asyncio reactor needs no run(), where somebody else runs its loop.
+    # An asyncio reactor works without run() if something else runs its loop.
     if getattr(reactor, "_asyncioEventloop", None) is not loop:
         raise WrongLoop(
             "the asyncio loop that runs here is not the reactor's, so the node would "

@@ -1,4 +1,4 @@
-"""Events for ``async for``, with a way to say that there are too many."""
+"""Events for ``async for``, with backpressure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from meshproto.events import DataReceived, Event
 
-#: Bytes of payloads that wait in one iterator before the node stops reading.
+#: The node stops reading when this many bytes of payloads wait in one iterator.
 MAX_WAITING: Final = 8 * 1024 * 1024
 
 E = TypeVar("E", bound=Event)
@@ -19,9 +19,9 @@ E = TypeVar("E", bound=Event)
 class EventStream(Generic[E]):
     """An asynchronous iterator over the events of one node.
 
-    Nothing is dropped: when ``limit`` events wait, or `MAX_WAITING` bytes of
-    payloads, ``on_full`` is called, and ``on_caught_up`` when half of them have been
-    taken.  The iteration ends when the node has stopped, or when the stream is closed.
+    Nothing is dropped.  ``on_full`` is called when ``limit`` events or `MAX_WAITING`
+    bytes of payloads are waiting, and ``on_caught_up`` when half have been taken.  The
+    iteration ends when the node has stopped or the stream is closed.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class EventStream(Generic[E]):
         self._ended = False
 
     def put(self, event: E) -> None:
-        """Hand an event to the application."""
+        """Queue an event for the application."""
         if self._ended:
             return
         self._events.append(event)
@@ -56,7 +56,7 @@ class EventStream(Generic[E]):
         self._wake()
 
     def end(self) -> None:
-        """No event follows; those that wait can still be taken."""
+        """End the stream; events already waiting can still be taken."""
         self._ended = True
         while self._waiting:
             self._wake()
@@ -84,7 +84,7 @@ class EventStream(Generic[E]):
         return event
 
     async def aclose(self) -> None:
-        """Take no more events: those that wait are dropped."""
+        """Close the stream and drop the waiting events."""
         self._events.clear()
         self._size = 0
         self.end()

@@ -1,8 +1,8 @@
-"""Keeps peers to the rates that the settings allow.
+"""Holds peers to the rates in the settings.
 
-New connections of one address beyond the rate are cut.  Gossip of one link
-beyond it is not heeded.  Chat is not dropped: the link is not read until its
-peer may speak again, and TCP makes the peer wait.
+Connections from one address beyond its rate are cut.  Gossip on a link beyond its
+rate is ignored.  Chat is never dropped: reading from the link pauses until the rate
+allows more, and TCP makes the peer wait.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from meshproto.rules.interfaces import IPeerLink
 from meshproto.rules.ratelimit import SourceLimit, TokenBucket, source_of
 from meshproto.rules.registry import PeerEntry
 
-#: Seconds between two events that tell of one peer and kind.
+#: Seconds between two `PeerThrottled` events of one kind for one peer.
 TELL_EVERY = 10.0
 
 
 @dataclass(slots=True)
 class _Use:
-    """What one link has used of its rates, made when it first uses any."""
+    """What one link has used of its rates; made on first use."""
 
     gossip: TokenBucket | None = None
     chat: TokenBucket | None = None
@@ -35,7 +35,7 @@ class _Use:
 
 
 class Throttle(Feature):
-    """The rates of one node.  ``emit`` is told when one begins to bite."""
+    """The rate limits of one node; ``emit`` gets a `PeerThrottled` for an excess."""
 
     def __init__(
         self, config: NodeConfig, clock: IReactorTime, emit: Callable[[Event], None]
@@ -48,15 +48,15 @@ class Throttle(Feature):
         self.limits_chat = config.chat_rate > 0
 
     def admits(self, link: IPeerLink) -> bool:
-        """Whether a new incoming link may stay; this machine's always may."""
+        """Whether a new incoming link may stay; one from this machine always may."""
         if link.same_machine:
             return True
         return self._links.allows(source_of(link.remote_host), self._clock.seconds())
 
     def heeds(self, link: IPeerLink, entry: PeerEntry | None) -> bool:
-        """Whether a line of gossip is to be heeded.
+        """Whether to handle a line of gossip.
 
-        ``entry`` is whose link it is, None as long as that is not announced.
+        ``entry`` is the link's peer, None until the peer has been announced.
         """
         now = self._clock.seconds()
         use = self._use(link)
@@ -71,9 +71,9 @@ class Throttle(Feature):
         return False
 
     def chat(self, link: IPeerLink, entry: PeerEntry, wanted: int) -> int:
-        """How many of so many chat messages may be handed on.
+        """How many of ``wanted`` chat messages may be delivered now.
 
-        When it is not all of them the link is paused, until there may be more.
+        Call `chatted` afterwards: it pauses the link if that is not all of them.
         """
         now = self._clock.seconds()
         use = self._use(link)
@@ -85,7 +85,11 @@ class Throttle(Feature):
     def chatted(
         self, link: IPeerLink, entry: PeerEntry, unsaid: int, is_over: bool
     ) -> None:
-        """Take back what was not handed on; pause a link that says too much."""
+        """Give back ``unsaid`` messages to the rate; pause a link that exceeds it.
+
+        ``unsaid`` were allowed but not delivered; ``is_over`` says that the link
+        sent more than was allowed.
+        """
         use = self._uses.get(link)
         if use is None or use.chat is None:
             return
@@ -97,7 +101,7 @@ class Throttle(Feature):
             link.pause(self)
 
     def link_ended(self, link: IPeerLink) -> None:
-        """Forget what it has used."""
+        """Forget what the link has used."""
         use = self._uses.pop(link, None)
         if use is not None and use.waiting is not None:
             use.waiting.cancel()

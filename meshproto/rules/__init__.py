@@ -1,1 +1,1 @@
-"""Decisions as values, without Twisted: the time is an argument."""
+"""Policy: decisions as values, without Twisted; the time is an argument."""

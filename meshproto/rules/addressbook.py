@@ -1,20 +1,21 @@
-"""Where nodes listen, what we think of each address, and when to dial it.
+"""The address book: where nodes listen, what is known of each address, when to dial.
 
-Two rules about this file.  Gossip is not evidence: an address that a peer told
-us is kept apart from one that a node answered at, and never pushes one out.
-And the book decides *whether and when* an address is dialled, never *how*.
+Two rules for this file.  Gossip is not evidence: an address told by a peer never
+displaces one at which a node has answered.  And the book decides *whether and when*
+to dial an address, never *how*.
 
 An address is in one of these conditions::
 
-    told      a peer said so; forgotten after `max_dial_failures` failed dials
-    proven    a node answered there once; kept, dialled with growing pauses
-    given     the user said so; never forgotten
-    linked    belongs to a connected peer: not dialled while that lasts
-    own       this node says that it is reached there: never dialled
+    told      told by a peer; forgotten after `max_dial_failures` failed dials
+    proven    a node has answered there; kept, and dialled with backoff
+    given     named by the user; never forgotten
+    linked    belongs to a connected peer; not dialled while it is connected
+    own       the node's own advertised address; never dialled
 
-A dial that leads back to this node just fails: another node may listen there later.
+A dial that leads back to this node counts as failed, and no more: another node may
+listen there later.
 
-The book is bounded in all and for each peer that tells.
+The book is bounded in total and for each peer that tells addresses.
 """
 
 from __future__ import annotations
@@ -37,27 +38,27 @@ from meshproto.wire.address import (
     remembered,
 )
 
-#: Backoff between dials of one address, in seconds (full jitter: the pause is
-#: drawn evenly from zero to the bound, which doubles with every failure).
+#: Backoff between dials of one address, in seconds, with full jitter: the pause is
+#: uniform between zero and a bound that doubles with every failure.
 BACKOFF_BASE = 1.0
 BACKOFF_CAP = 60.0
-#: The cap while the node has no peer at all: a bootstrap node that comes up
-#: late is to be joined soon.
+#: The cap while the node has no peers, so that it soon joins a bootstrap node that
+#: comes up late.
 BACKOFF_CAP_LONELY = 10.0
 
-#: Seconds after which an address is dialled again for which there was no seat: at
-#: least, and half of the most.
+#: The shortest pause before a postponed address is dialled again, in seconds; the
+#: longest is twice that.
 POSTPONED = 5.0
 
-#: Seconds after which a link counts as one that works.
+#: Seconds after which a link counts as stable.
 SETTLED = 5.0
-#: Seconds in which word of others makes us dial an address early once.
+#: Gossip makes us dial an address early at most once in this many seconds.
 HASTE_INTERVAL = 10.0
 
-#: Addresses of one peer that a dial proves.  More are a claim, whatever is behind.
+#: Most proven addresses of one peer.  Any more count as told only.
 MAX_PROVEN = 8
 
-#: Ports below belong to system services; gossip does not make us knock there.
+#: Lower ports belong to system services; gossip cannot make us dial them.
 FIRST_UNPRIVILEGED_PORT = 1024
 
 _Key = tuple[str, int | str]
@@ -85,7 +86,7 @@ class _Record:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """How many addresses of a list were new, and how many were not believed."""
+    """How many addresses of a list were new, and how many were rejected."""
 
     new: int
     skipped: int
@@ -93,9 +94,9 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The address is dialled again, ``delay`` seconds from now.
+    """The address will be dialled again in ``delay`` seconds.
 
-    ``failures`` dials have failed in a row.
+    ``failures`` counts the dials that have failed in a row.
     """
 
     delay: float
@@ -104,14 +105,14 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """The address was never reached and is no longer in the book."""
+    """The address was never reached and has been removed from the book."""
 
 
 class AddressBook:
     """The addresses that one node knows.
 
-    ``is_own_host`` tells whether a host is this machine, and ``rng`` draws the
-    backoff.  ``own_port`` is the port that the node has bound, 0 for none.
+    ``is_own_host`` says whether a host is this machine; ``rng`` supplies the jitter.
+    ``own_port`` is the port that the node listens on, 0 for none.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class AddressBook:
         self._limit_per_peer = limit_per_peer
         self._max_failures = max_failures
         self._records: dict[_Key, _Record] = {}
-        # Those that may be dialled: in a mesh that is whole there are none.
+        # Those that may be dialled; empty while every node is connected.
         self._idle: dict[_Record, None] = {}
         self._told: Counter[PeerKey] = Counter()
         self._linked: dict[PeerKey, list[_Record]] = {}
@@ -139,7 +140,7 @@ class AddressBook:
         return len(self._records)
 
     def give(self, target: Target) -> None:
-        """The user named an address: it is never forgotten."""
+        """Add an address that the user named; it is never forgotten."""
         record = self._record(target)
         self._untell(record)
         record.given = True
@@ -151,10 +152,10 @@ class AddressBook:
         source_host: str,
         now: float,
     ) -> Learned:
-        """A peer told addresses; those that are new may be dialled at once.
+        """Add the addresses that a peer told; new ones may be dialled at once.
 
-        ``source_host`` is the address at which we see the peer: a loopback
-        name in its list means that host, unless it is this machine.
+        ``source_host`` is the host at which we see the peer.  A loopback address in
+        its list means that host, unless the peer is on this machine.
         """
         new = skipped = 0
         is_here = self._host_key(source_host) == OWN_HOST
@@ -168,7 +169,7 @@ class AddressBook:
             key = host, address.port
             known = self._records.get(key)
             if known is not None and known.linked and known.proven:
-                # Nearly all that a mesh tells: there is nothing to learn of it.
+                # The common case in a running mesh: nothing new to learn.
                 continue
             if not believable(address):
                 skipped += 1
@@ -198,7 +199,7 @@ class AddressBook:
         return self._is_own_host(host)
 
     def host_of(self, target: Target) -> str | None:
-        """The host that a dial of the address leads to; None if only a dial tells."""
+        """The host that the address leads to, or None if only a dial can tell."""
         if isinstance(target, PeerAddress):
             if self._is_own_host(target.host):
                 return OWN_HOST
@@ -222,23 +223,23 @@ class AddressBook:
         return tuple(record.linked) if record else ()
 
     def due(self, now: float) -> list[Target]:
-        """What may be dialled, the user's addresses first, then proven ones."""
+        """What may be dialled now: the user's addresses first, then proven ones."""
         due = [record for record in self._idle if record.due <= now]
         due.sort(key=lambda record: (not record.given, not record.proven))
         return [record.target for record in due]
 
     def next_due(self) -> float | None:
-        """When the next address may be dialled; None when there is none."""
+        """When the next address may be dialled, in clock seconds; None if none."""
         return min((record.due for record in self._idle), default=None)
 
     def dial_started(self, target: Target) -> None:
-        """A dial is under way; the address is not due until it has ended."""
+        """A dial has begun; the address is not due until it has ended."""
         record = self._record(target)
         record.dialling = True
         self._update_idle(record)
 
     def dial_ended(self, target: Target) -> None:
-        """The dial is over without a word on the address."""
+        """A dial has ended that says nothing about the address."""
         record = self._records.get(self._key(target))
         if record is not None:
             record.dialling = False
@@ -248,7 +249,7 @@ class AddressBook:
     def dial_failed(
         self, target: Target, now: float, *, lonely: bool
     ) -> Retry | Forgotten:
-        """Nobody could be reached; ``lonely`` when the node has no peer at all."""
+        """A dial has failed; ``lonely`` when the node has no peers."""
         record = self._record(target)
         record.dialling = False
         record.failures += 1
@@ -263,7 +264,7 @@ class AddressBook:
         return Retry(delay, record.failures)
 
     def postpone(self, target: Target, now: float) -> None:
-        """A dial has ended for a reason that says nothing of the address."""
+        """Try the address again later, without counting a failure."""
         record = self._record(target)
         record.dialling = False
         record.due = now + (1 + self._rng.random()) * POSTPONED
@@ -273,7 +274,8 @@ class AddressBook:
     def link(self, target: Target, peer: PeerKey, *, proven: bool) -> None:
         """The address belongs to a connected peer; ``proven`` by a dial.
 
-        Where that is only a claim, it makes no room that gossip would not get.
+        An unproven one is only the peer's claim, so in a full book it displaces no
+        more than gossip does.
         """
         if proven and not self.is_given(target):
             others = (r for r in self._linked.get(peer, ()) if r.proven and not r.given)
@@ -281,7 +283,7 @@ class AddressBook:
         claim = not proven and self._key(target) not in self._records
         if claim and not self._has_room():
             return
-        # A dial of it may be under way all the same, and ends by itself.
+        # A dial of it may still be under way; it ends by itself.
         record = self._record(target)
         if proven:
             self._untell(record)
@@ -296,7 +298,7 @@ class AddressBook:
             self._linked.setdefault(peer, []).append(record)
 
     def disown(self, target: Target) -> None:
-        """The address is this node's own for as long as it runs."""
+        """Mark the address as this node's own for as long as it runs."""
         record = self._record(target)
         record.dialling = False
         record.own = True
@@ -305,12 +307,12 @@ class AddressBook:
     def peer_left(self, peer: PeerKey, now: float, lived: float = math.inf) -> None:
         """The peer is gone: its addresses may be dialled again, after a jitter.
 
-        Both sides redial, and the jitter mostly lets one be first.  ``lived`` is
-        for how long it was connected, in seconds: after links that end as soon
-        as they have begun the jitter grows as the backoff of failures does.
+        Both sides redial, and the jitter makes it likely that one is first.
+        ``lived`` is how long the peer was connected, in seconds.  After links that
+        end soon after they began, the jitter grows like the backoff of failures.
         """
         for record in self._linked.pop(peer, ()):
-            # An address with several peers is one that may be any of them.
+            # An address linked to several peers may belong to any one of them.
             for other in record.linked.keys() - {peer}:
                 self._linked[other].remove(record)
             record.linked.clear()
@@ -320,7 +322,7 @@ class AddressBook:
             record.due = now + self._rng.random() * bound
 
     def known(self) -> tuple[KnownAddress, ...]:
-        """The whole book, without the node's own addresses."""
+        """A snapshot of the book, without the node's own addresses."""
         return tuple(
             KnownAddress(
                 target=record.target,
@@ -358,16 +360,16 @@ class AddressBook:
             self._idle.pop(record, None)
 
     def _respell(self, record: _Record, address: PeerAddress, now: float) -> None:
-        # One machine has several addresses, and a node may listen on one of
-        # them only: when the spelling that we have fails, take the other.
+        # One machine has several addresses, and a node may listen on only one of
+        # them: if the spelling that we have fails, try the other.
         if record.failures and not (record.proven or record.given or record.dialling):
             if record.target != address:
                 record.target = address
                 record.due = min(record.due, now + BACKOFF_BASE)
 
     def _hasten(self, record: _Record, now: float) -> None:
-        # Whoever tells of a node is linked to it, so it is there: after a
-        # partition the first link that heals is news for all the others.
+        # A peer tells addresses of nodes that it is linked to, so the node is up:
+        # after a partition one healed link lets all the others heal early.
         soon = now + BACKOFF_BASE
         if not (record.proven or record.given) or record.due <= soon:
             return
@@ -376,7 +378,7 @@ class AddressBook:
             record.due = now + self._rng.random() * BACKOFF_BASE
 
     def _has_room(self) -> bool:
-        """Make room for one more told address; False when all others are better."""
+        """Make room for one more told address; False if all others are better."""
         if len(self._records) < self._limit:
             return True
         failing = [
@@ -390,7 +392,7 @@ class AddressBook:
         return True
 
     def _forget_worst(self) -> None:
-        """Make room for an address that counts more than gossip."""
+        """Make room for an address that is more than gossip, if possible."""
         idle = [record for record in self._idle if not record.given]
         if idle:
             self._forget(max(idle, key=lambda r: (not r.proven, r.failures)))
@@ -416,17 +418,17 @@ class AddressBook:
 
 
 def backoff_bound(failures: int, cap: float) -> float:
-    """The longest pause after that many failures in a row, in seconds."""
+    """The longest pause after ``failures`` failures in a row, in seconds."""
     return min(cap, BACKOFF_BASE * 2.0 ** min(failures - 1, 32))
 
 
 @remembered
 def believable(address: PeerAddress) -> bool:
-    """Whether an address that a peer told may be dialled at all.
+    """Whether an address told by a peer may be dialled at all.
 
-    Privileged ports are not, nor hosts that mean no single machine
-    (unspecified, multicast, broadcast, reserved) or mean something only on the
-    machine that told them (an IPv6 zone).
+    False for privileged ports, for hosts that are not a single machine
+    (unspecified, multicast, broadcast, reserved), and for IPv6 addresses with a
+    zone, which means something only on the machine that told it.
     """
     if address.port < FIRST_UNPRIVILEGED_PORT:
         return False
@@ -444,11 +446,11 @@ def believable(address: PeerAddress) -> bool:
 def disclosed(
     address: PeerAddress, ours: bool, to_own_host: bool, local_host: str
 ) -> PeerAddress | None:
-    """How an address is told to a peer, or None when it must not be.
+    """The address as told to a peer, or None if the peer must not be told.
 
-    ``ours``: the address is on this machine.  ``to_own_host``: so is the peer
-    that is told.  To a peer elsewhere, a node on this machine is at
-    ``local_host``, the address by which that peer reaches us.
+    ``ours`` says that the address is on this machine, ``to_own_host`` that the peer
+    is.  A peer elsewhere is told that a node on this machine is at ``local_host``,
+    the host at which that peer reaches us.
     """
     if to_own_host or not ours:
         told = address

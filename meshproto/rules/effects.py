@@ -1,4 +1,4 @@
-"""What a session answers: small values that the link carries out in their order."""
+"""What a session tells its link to do: small values, carried out in order."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Greet:
-    """Say who we are, for the listener's answer; ``mesh2``: and that we speak that."""
+    """Send our greeting, as the listener; ``mesh2`` offers ``mesh/2`` in it."""
 
     mesh2: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Introduce:
-    """Say HELLO, with that ``ended``."""
+    """Send HELLO with this ``ended``."""
 
     ended: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the owner for its verdict on what the far end said."""
+    """Ask the owner for its verdict on a message."""
 
     message: Message
 
@@ -55,7 +55,7 @@ class TurnedAway:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Close the link when what has been sent is on its way."""
+    """Close the link once everything queued has been sent."""
 
     reason: CloseReason
 

@@ -1,9 +1,9 @@
-"""The life of one link of ``mesh/2``, as one table.
+"""The life of one ``mesh/2`` link, as one table.
 
-Two rules about this file: every transition of such a link stands in `_TABLES`, and
-nothing here knows sockets, clocks or other links.  Inputs are what happened, a
-message or a verdict of `pairs`.  The answers are effects, to be carried out in their
-order, before the next message is received: what an `Ask` asks for is decided at once.
+Two rules for this file: every transition of such a link is in `_TABLES`, and nothing
+here knows sockets, clocks or other links.  Inputs are what happened: a message or a
+verdict of `pairs`.  Outputs are effects, which the link carries out in order before
+it passes on the next message; the verdict that `Ask` requests is given at once.
 
 ::
 
@@ -21,9 +21,9 @@ order, before the next message is received: what an `Ask` asks for is decided at
       │ Established                           │
     ESTABLISHED                             ESTABLISHED
 
-Both sides know at every step what the other may say, and before the link is
-established that is one thing only.  So anything else, PING included, ends the link
-with a protocol error, as does a message of the handshake afterwards.
+Until the link is established, each step allows only the messages that the diagram
+shows.  Anything else, PING included, ends the link with a protocol error, as does a
+handshake message afterwards.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Input = Message | Verdict
 
 
 class State(Enum):
-    """Where a link stands."""
+    """How far a link has come."""
 
     # The table is looked up for every message; an Enum hashes its name, slowly.
     __hash__ = object.__hash__
@@ -96,7 +96,7 @@ Step = tuple[State, tuple[Effect, ...]]
 
 
 class Handshake:
-    """The state of one link that both ends have agreed to speak ``mesh/2`` on."""
+    """The state of one link on which both ends have agreed to speak ``mesh/2``."""
 
     __slots__ = ("_table", "direction", "state")
 
@@ -106,7 +106,7 @@ class Handshake:
         self._table = _TABLES[direction]
 
     def receive(self, message: Message) -> tuple[Effect, ...]:
-        """What to do about a message; nothing once the link has ended."""
+        """The effects of a message; none once the link has ended."""
         step = self._table.get((self.state, type(message)))
         if step is None:
             step = _OTHERWISE.get(self.state, _out_of_order)
@@ -114,10 +114,10 @@ class Handshake:
         return effects
 
     def judge(self, verdict: Verdict) -> tuple[Effect, ...]:
-        """What to do about the verdict that an `Ask` has asked for.
+        """The effects of the verdict that an `Ask` requested.
 
-        Nothing when the owner has ended the link meanwhile.  Raises `KeyError` for
-        a verdict that answers another question.
+        None if the owner has ended the link meanwhile.  Raises `KeyError` for a
+        verdict that does not answer the pending `Ask`.
         """
         if self.state is ENDED:
             return ()
@@ -126,7 +126,7 @@ class Handshake:
         return effects
 
     def end(self) -> None:
-        """The link has ended: whatever still arrives means nothing."""
+        """The link has ended: ignore whatever still arrives."""
         self.state = ENDED
 
 
@@ -193,7 +193,7 @@ def _given_up(state: State, verdict: Input) -> Step:
     return ENDED, (_unwanted(verdict.reason),)
 
 
-# Made once: it is the answer to nearly every message.
+# Made once: it is the effect of nearly every message.
 _NOTIFY = (Notify(),)
 
 
@@ -250,5 +250,6 @@ _TABLES: dict[Direction, _Table] = {
     },
 }
 
-#: What a message means where the table has no row for it; else it is out of order.
+#: The transition of messages without a row in the table; elsewhere they are out of
+#: order.
 _OTHERWISE: dict[State, _Transition] = {ESTABLISHED: _heard, ENDED: _ignored}

@@ -1,6 +1,6 @@
-"""What tells one peer from another.
+"""How peers are told apart.
 
-Keys are made here, and nobody else compares hosts and IDs.
+Only this module makes keys and compares hosts and IDs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from meshproto.wire.messages import Greeting, Hello, Incarnation
 
 @dataclass(frozen=True, slots=True)
 class PeerKey:
-    """One peer.  Opaque: equal to the key of the same peer, and hashable."""
+    """Identifies one peer.  Opaque and hashable; one peer's keys are equal."""
 
     _marks: tuple[str | Incarnation, ...]
 
@@ -21,9 +21,9 @@ class PeerKey:
 def key_of(hello: Hello, *, proven: bool) -> PeerKey:
     """The key of a peer that speaks ``mesh/2``.
 
-    Where identities are proven the key is the identity, so a peer keeps its key
-    when it starts anew.  Where they are only claimed, two incarnations of one
-    identity are two peers.
+    Where identities are proven, the key is the identity, so a peer keeps its key
+    when it restarts.  Where they are only claimed, each incarnation of an identity
+    is a peer of its own.
     """
     if proven:
         return PeerKey((hello.identity,))
@@ -33,19 +33,19 @@ def key_of(hello: Hello, *, proven: bool) -> PeerKey:
 def key_of_greeting(greeting: Greeting, host: str) -> PeerKey:
     """The key of a peer that speaks only ``mesh/1``: its ID and its host.
 
-    ``host`` is one value for all addresses of this machine.
+    ``host`` is the same value for all addresses of this machine.
     """
     return PeerKey((host, greeting.id))
 
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """By what one node may be taken for another that has been started anew."""
+    """What makes a restarted node look like a peer that we know."""
 
     identity: str
     id: str
     host: str
 
     def marks(self) -> tuple[Hashable, ...]:
-        """Values of which two lives of one node have one in common."""
+        """Values of which two incarnations of one node share at least one."""
         return (self.identity, self.host), (self.id, self.host)

@@ -1,7 +1,8 @@
-"""A connection, as the rules see it: values, not bytes."""
+"""Links and sessions, as policy sees them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from zope.interface import Attribute, Interface
@@ -14,10 +15,10 @@ from meshproto.wire.messages import Message
 
 
 class IPeerLink(Interface):
-    """One connection, as policy sees it: it speaks values, not bytes.
+    """One connection, as policy sees it: values, not bytes.
 
-    Every method may be called at any time; on a link that has ended they do
-    nothing.
+    Every method may be called at any time, and does nothing once the link has
+    ended.
     """
 
     direction: Direction = Attribute("Who dialled.")
@@ -35,48 +36,54 @@ class IPeerLink(Interface):
     seat: Any = Attribute("What the registry notes here; None before it does.")
 
     def send(*messages: Message) -> None:
-        """Queue messages behind what is queued already; they leave together.
+        """Append messages to the queue; they are sent together.
 
         Raises `LocalProtocolError`, and queues none, when this wire cannot carry
         one of them.
         """
 
     def send_lines(lines: bytes, *, at_once: bool) -> None:
-        """Queue lines that this link's wire has encoded.
+        """Queue lines encoded by this link's wire.
 
-        ``at_once``: spend what it takes to have them leave now, not when the
-        reactor comes round to it.
+        ``at_once`` writes to the socket now, at the cost of a system call, instead
+        of in the reactor's next turn.
+        """
+
+    def send_pieces(pieces: Iterable[bytes]) -> None:
+        """Queue the pieces of one message, encoded by this link's wire.
+
+        Lines queued later may be sent between them.
         """
 
     def send_urgent(message: Message) -> None:
-        """Queue a control message before the chat that waits."""
+        """Queue a control message ahead of waiting chat."""
 
     def queued() -> int:
-        """Bytes that wait here because the far end does not take them."""
+        """Bytes queued here because the far end is not reading them."""
 
     def pause(reason: object) -> None:
-        """Stop reading until every reason is resumed again."""
+        """Stop reading until every reason has been resumed."""
 
     def resume(reason: object) -> None:
-        """Take back a `pause`."""
+        """Withdraw the `pause` with this reason."""
 
     reading: bool = Attribute("Whether what the far end sends is read at present.")
 
     def close(reason: CloseReason) -> None:
-        """End the link; what is queued is sent first."""
+        """End the link after sending what is queued."""
 
     def abort(reason: CloseReason) -> None:
-        """End the link at once; what is queued is lost."""
+        """End the link at once and drop what is queued."""
 
 
 class ISession(Protocol):
-    """The life of one link, as a table: what to do about what happens."""
+    """The state machine of one link: inputs in, effects out."""
 
     def receive(self, message: Message) -> tuple[Effect, ...]:
-        """What to do about a message."""
+        """The effects of a message."""
 
     def judge(self, verdict: Any) -> tuple[Effect, ...]:
-        """What to do about the verdict that an `Ask` has asked for."""
+        """The effects of the verdict that an `Ask` requested."""
 
     def end(self) -> None:
         """The link has ended."""

@@ -1,10 +1,10 @@
-"""When a silent peer is dead.
+"""When a silent peer counts as dead.
 
-Pure arithmetic on times: who is asked, and when, is `Maintenance`'s business.
+Pure arithmetic on times: `Maintenance` decides whom to ping, and when.
 
 A sweep that comes much too late means that *we* were not running (a suspended
-process, a sleeping laptop).  What the peers sent meanwhile may still lie
-unread, so that time is not held against them.
+process, a sleeping laptop).  What the peers sent in that time may still be unread,
+so it does not count as silence.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Sweep(Generic[T]):
 
 
 class Liveness:
-    """Judges peers by the time at which they were last heard.
+    """Judges peers by when they were last heard.
 
-    Times and intervals are seconds of one clock that never runs backwards.
+    Times and intervals are seconds of one monotonic clock.
     """
 
     def __init__(self, peer_timeout: float, interval: float) -> None:
@@ -45,7 +45,7 @@ class Liveness:
         self._excused_until = float("-inf")
 
     def sweep(self, now: float, heard: Iterable[tuple[T, float]]) -> Sweep[T]:
-        """Judge every peer, given when each was last heard."""
+        """Judge every peer; ``heard`` says when each was last heard."""
         last, self._last_sweep = self._last_sweep, now
         if last is not None and now - last > 2 * self._interval:
             self._excused_until = now
@@ -60,16 +60,16 @@ class Liveness:
         return Sweep(tuple(silent), tuple(alive))
 
 
-#: Seconds after which a peer that only answers has forgotten us.  Whoever has
-#: us for a peer asks for a sign of life more often: the original every 15.
+#: Seconds after which a peer that only answers must have forgotten us.  A node pings
+#: its peers more often than that: the original program every 15 seconds.
 MUTE_AFTER = 35.0
 
 
 def is_mute(spoke_at: float, now: float) -> bool:
-    """Whether a peer has been answering only, for too long."""
+    """Whether a peer has sent nothing but answers for too long."""
     return now - spoke_at > MUTE_AFTER
 
 
 def answered(probed_at: float, last_heard: float) -> bool:
-    """Whether anything was heard of a peer since it was probed."""
+    """Whether the peer has sent anything since it was probed."""
     return last_heard >= probed_at

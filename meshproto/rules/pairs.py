@@ -1,20 +1,19 @@
-"""Which links two nodes that speak ``mesh/2`` may have with each other.
+"""Which links two ``mesh/2`` nodes may have with each other.
 
-Everything that decides this stands here and nowhere else.  Nothing here touches a
-link or reads a clock: a link is any hashable value, and the caller carries out the
-decisions, at once and in full.
+Only this module decides that.  Nothing here touches a link or reads a clock: a link
+is any hashable value, and the caller carries out each decision at once and in full.
 
-A pair of nodes has at most one established link.  A link is established for its
-dialler when it says READY, and for its listener when it hears it.  When both dial
-at once, the dial of the node with the greater identity wins.  Nobody says READY
-on one link while another is established, nor on a losing link after it has
-welcomed the winning one.  Establishing a link closes every other link of the pair
-that is under way.  So both nodes end with the same link, whatever the order in
-which messages arrive, and without a timer.
+A pair of nodes has at most one established link.  A link is established for the
+dialler when it sends READY, and for the listener when it receives READY.  When both
+dial at once, the dial of the node with the greater identity wins.  No node sends
+READY on one link while another is established, or on a losing link after it has
+welcomed the winning one.  Establishing a link closes every other link of the pair.
+So both nodes end with the same link, in whatever order messages arrive, and without
+a timer.
 
-``mine`` is a link that this node dialled and on which it has heard HELLO, so it
-knows where the link leads.  ``theirs`` is one that the peer dialled and that this
-node has welcomed.  The first row that fits decides:
+``mine`` is a link that this node dialled and on which it has received HELLO, so it
+knows where the link leads.  ``theirs`` is a link that the peer dialled and this node
+has welcomed.  The first matching row applies:
 
 ============================ ============================== =====================
 Event                        State of the pair              Decision
@@ -41,24 +40,24 @@ READY on ``theirs``                                         established; close t
                                                             rest
 ============================ ============================== =====================
 
-A word in capitals other than WELCOME and READY is the `RefusalReason` for which
-the link in question ends.  A listener tells it, a dialler just closes.
+Any word in capitals but WELCOME and READY is the `RefusalReason` for which the link
+in question ends.  A listener sends it; a dialler just closes.
 
-*Replacement.*  Closing an established link for a newcomer, as two rows above do,
-is a replacement.  The third one of a peer within `CLONE_WINDOW` seconds does not
-take place: the newcomer is refused as CLONED.
+*Replacement.*  Closing an established link for a newcomer, as two rows above do, is
+a replacement.  A peer gets two within `CLONE_WINDOW` seconds; the third newcomer is
+refused as CLONED.
 
-*Probes.*  A dialler that is refused because of an established link has that link
-probed.  So has a newcomer under another key that may be an established peer after a
-restart: it comes from the peer's host, and has its identity or its ID.  That holds
-for one that is refused as FULL as well, so that no ghost keeps a seat.
+*Probes.*  When an established link makes us refuse a dialler, that link is probed.
+A newcomer under another key may be an established peer after a restart, if it has
+that peer's host and its identity or ID; then that peer's link is probed too, even if
+the newcomer is refused as FULL, so that no ghost keeps a seat.
 
 *Claims.*  Where identities are not proven, a HELLO closes no established link: each
-incarnation is a peer of its own, and ``ended`` is not believed.  Only a probe that
-fails makes room.
+incarnation is a peer of its own, and ``ended`` is not trusted.  Only a failed probe
+makes room.
 
-*Seats.*  A pair takes one seat when a link is welcomed, by either side, and gives
-it back with its last link that was.
+*Seats.*  A pair takes one seat when either side welcomes a link, and frees it when
+its last welcomed link ends.
 """
 
 from __future__ import annotations
@@ -72,9 +71,9 @@ from meshproto.events import CloseReason, Direction
 from meshproto.rules.identity import Looks, PeerKey, key_of
 from meshproto.wire.messages import Hello, Incarnation, RefusalReason
 
-#: Peers of which something is remembered after their link has ended.
+#: Most peers that are remembered after their link has ended.
 REMEMBERED = 1000
-#: Replacements of one peer that are allowed within `CLONE_WINDOW` seconds.
+#: Replacements allowed for one peer within `CLONE_WINDOW` seconds.
 REPLACEMENTS = 2
 CLONE_WINDOW = 60.0
 
@@ -83,24 +82,24 @@ L = TypeVar("L", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class SayHello:
-    """The dialler goes on with its HELLO, in which it says ``ended``."""
+    """The dialler continues with its own HELLO, which carries ``ended``."""
 
     ended: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Welcomed:
-    """The listener says WELCOME."""
+    """The listener sends WELCOME."""
 
 
 @dataclass(frozen=True, slots=True)
 class Established:
-    """The link is the one of its pair; a dialler says READY."""
+    """The link is now the established one of its pair; a dialler sends READY."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unwanted:
-    """The link ends; a listener tells why."""
+    """The link ends; a listener sends the reason."""
 
     reason: RefusalReason
 
@@ -110,7 +109,7 @@ Verdict = SayHello | Welcomed | Established | Unwanted
 
 @dataclass(frozen=True, slots=True)
 class Closing(Generic[L]):
-    """Another link, which ends at once."""
+    """Another link, to be ended at once."""
 
     link: L
     reason: CloseReason
@@ -121,7 +120,7 @@ class Decision(Generic[L]):
     """What becomes of the link in question, and of others.
 
     ``closing`` are links to end before the verdict is carried out.  ``probing`` are
-    established links whose peer has to give a sign of life.
+    established links to probe.
     """
 
     key: PeerKey
@@ -132,7 +131,7 @@ class Decision(Generic[L]):
 
 @dataclass(frozen=True, slots=True)
 class _Leg(Generic[L]):
-    """One link of a pair; each side has its own number for it."""
+    """One link of a pair, with each side's number for it."""
 
     link: L
     number: int
@@ -142,7 +141,7 @@ class _Leg(Generic[L]):
 
 @dataclass(frozen=True, slots=True)
 class _Pair(Generic[L]):
-    """The links of one peer.  All of them lead to the same life of it."""
+    """The links of one peer, all to the same incarnation."""
 
     life: Incarnation
     established: _Leg[L] | None = None
@@ -174,8 +173,8 @@ class _Pair(Generic[L]):
 class _Past:
     """What is remembered of a peer.
 
-    ``number`` is the peer's for the last link that ended, in that ``life``.
-    ``replaced`` are the times of its last replacements.
+    ``number`` is the peer's number for the last link that ended, in the incarnation
+    ``life``.  ``replaced`` are the times of its recent replacements.
     """
 
     life: Incarnation
@@ -186,9 +185,9 @@ class _Past:
 class Pairs(Generic[L]):
     """The links with every peer that speaks ``mesh/2``.
 
-    ``identity``, ``incarnation`` and ``mesh`` are what this node says in its own
-    HELLO.  ``proven`` says whether the mesh proves the identities of its nodes.
-    What is held is bounded by the number of links, and by `REMEMBERED`.
+    ``identity``, ``incarnation`` and ``mesh`` are those of this node's own HELLO.
+    ``proven`` says whether the mesh proves the identities of its nodes.  Memory is
+    bounded by the number of links and by `REMEMBERED`.
     """
 
     def __init__(
@@ -203,7 +202,7 @@ class Pairs(Generic[L]):
         self._keys: dict[L, PeerKey] = {}
         self._pairs: dict[PeerKey, _Pair[L]] = {}
         self._seated = 0
-        # The established links, by what a newcomer may look like.
+        # The established links, by the marks that a restarted peer would share.
         self._seen: dict[Hashable, tuple[tuple[PeerKey, L], ...]] = {}
         self._pasts: OrderedDict[PeerKey, _Past] = OrderedDict()
 
@@ -212,7 +211,7 @@ class Pairs(Generic[L]):
         return self._seated
 
     def established(self, key: PeerKey) -> L | None:
-        """The established link of a peer."""
+        """The established link of a peer, or None."""
         pair = self._pairs.get(key)
         if pair is None or pair.established is None:
             return None
@@ -224,7 +223,7 @@ class Pairs(Generic[L]):
         return pair is not None and pair.seated
 
     def opened(self, link: L) -> int:
-        """Number a link, for the HELLO on it; `ended` has to follow some day."""
+        """Number a link, for our HELLO on it; call `ended` when it is over."""
         self._last_number += 1
         self._numbers[link] = self._last_number
         return self._last_number
@@ -239,13 +238,13 @@ class Pairs(Generic[L]):
         seats: int,
         now: float,
     ) -> Decision[L]:
-        """Decide on HELLO, the first one that is heard on an opened link.
+        """Decide on the HELLO received on an opened link.
 
-        ``host`` is where the far end is, one value for all addresses of this
-        machine.  ``seats`` is how many there are for pairs, the taken ones
-        included.  ``now`` is seconds of a clock that never runs backwards.
+        ``host`` is the far end's, the same value for all addresses of this machine.
+        ``seats`` is the total number of seats for pairs.  ``now`` is in seconds of a
+        monotonic clock.
 
-        The verdict is `Unwanted`, or else `Welcomed` on an incoming link and
+        The verdict is `Unwanted`; otherwise `Welcomed` on an incoming link and
         `SayHello` on an outgoing one.
         """
         key = key_of(hello, proven=self._proven)
@@ -287,7 +286,7 @@ class Pairs(Generic[L]):
         return Decision(key, verdict, closing, self._ghosts(key, looks))
 
     def welcome(self, link: L, *, seats: int) -> Decision[L]:
-        """Decide on WELCOME, heard on an outgoing link after `SayHello`.
+        """Decide on WELCOME, received on an outgoing link after `SayHello`.
 
         The verdict is `Established` or `Unwanted`.
         """
@@ -304,16 +303,17 @@ class Pairs(Generic[L]):
         return Decision(key, Unwanted(reason))
 
     def ready(self, link: L) -> Decision[L]:
-        """Decide on READY, heard on an incoming link after `Welcomed`.
+        """Decide on READY, received on an incoming link after `Welcomed`.
 
         The verdict is `Established`.
         """
         return self._establish(self._keys[link], link)
 
     def ended(self, link: L) -> PeerKey | None:
-        """Forget a link that has ended, for whatever reason.
+        """Forget a link that has ended for any reason.
 
-        Returns the key of the peer if the link was established, and not replaced.
+        Returns the peer's key if the link was established and was not replaced;
+        otherwise None.
         """
         self._numbers.pop(link, None)
         key = self._keys.get(link)
@@ -322,13 +322,13 @@ class Pairs(Generic[L]):
         pair = self._pairs[key]
         leg = pair.leg_of(link)
         if leg not in pair.mine:
-            # A dialler that was welcomed may have said READY already.
+            # A dialler that was welcomed may already have sent READY.
             self._remember(key, _Past(pair.life, leg.their_number, self._replaced(key)))
         self._forget(link)
         return key if leg == pair.established else None
 
     def _not_for_us(self, hello: Hello) -> RefusalReason | None:
-        """Why the far end can be no peer, whatever links there are."""
+        """Why the far end can never be a peer; None if it can."""
         if hello.mesh != self._mesh:
             return RefusalReason.ANOTHER_MESH
         if hello.identity == self._identity:
@@ -341,7 +341,7 @@ class Pairs(Generic[L]):
     def _superseded(
         self, pair: _Pair[L], hello: Hello, *, incoming: bool
     ) -> tuple[_Leg[L], ...] | RefusalReason:
-        """The links of a pair that a newcomer puts an end to, or why it may not."""
+        """The links that a newcomer replaces, or why it is refused."""
         life = hello.incarnation
         if life != pair.life:
             if life.counter < pair.life.counter:
@@ -357,13 +357,13 @@ class Pairs(Generic[L]):
         return RefusalReason.DUPLICATE
 
     def _wins(self, identity: str, life: Incarnation) -> bool:
-        """Whether our dial is kept when the peer and we have dialled each other."""
+        """Whether our dial wins when we and the peer dial each other."""
         return (self._identity, self._incarnation) > (identity, life)
 
     def _may_replace(
         self, key: PeerKey, old: _Leg[L], life: Incarnation, now: float
     ) -> bool:
-        """Note a replacement, unless the peer has had too many of late."""
+        """Note a replacement, unless the peer has had too many recently."""
         recent = tuple(at for at in self._replaced(key) if now - at < CLONE_WINDOW)
         if len(recent) >= REPLACEMENTS:
             return False
@@ -371,7 +371,7 @@ class Pairs(Generic[L]):
         return True
 
     def _last_ended(self, key: PeerKey, life: Incarnation) -> int | None:
-        """The peer's number for the last link with that life of it that ended."""
+        """The peer's number for the last ended link with that incarnation."""
         past = self._pasts.get(key)
         return None if past is None or past.life != life else past.number
 
@@ -386,7 +386,7 @@ class Pairs(Generic[L]):
             self._pasts.popitem(last=False)
 
     def _ghosts(self, key: PeerKey, looks: Looks) -> tuple[L, ...]:
-        """Established links of other peers that may be this one in a former life."""
+        """Established links of peers that may be this one before a restart."""
         alike = {k: v for look in looks.marks() for k, v in self._seen.get(look, ())}
         return tuple(link for other, link in alike.items() if other != key)
 

@@ -1,4 +1,4 @@
-"""How many links may be in their handshake."""
+"""The limit on links that are still in their handshake."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from meshproto.rules.registry import OWN_HOST, host_key
 
 @dataclass(frozen=True, slots=True)
 class Turned:
-    """One link too many: the newcomer from that address is not to be taken."""
+    """The newcomer is refused: its host has too many links in their handshake."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The newcomer may begin its handshake; ``evicted`` has to make room."""
+    """The newcomer may begin its handshake; close ``evicted`` to make room."""
 
     evicted: IPeerLink | None = None
 
@@ -24,9 +24,9 @@ class Pending:
 class PendingLinks:
     """Incoming links that have not finished their handshake.
 
-    Bounded in all and for each remote host, this machine exempt from the
-    latter.  When the whole is full the oldest has to go, since an honest
-    dialler speaks at once: so silent links cannot keep others out.
+    Bounded in total and for each remote host; the second limit does not apply to
+    this machine.  At the total limit the oldest link is evicted: an honest dialler
+    speaks at once, so silent links cannot keep others out.
     """
 
     def __init__(self, limit: int, limit_per_host: int) -> None:
@@ -39,7 +39,7 @@ class PendingLinks:
         return len(self._links)
 
     def add(self, link: IPeerLink) -> Pending | Turned:
-        """Decide on a newcomer, and count it if it may stay."""
+        """Decide on a newcomer, and count it if it is accepted."""
         host = host_key(link)
         if host != OWN_HOST and self._hosts[host] >= self._limit_per_host:
             return Turned()

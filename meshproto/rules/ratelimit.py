@@ -1,8 +1,8 @@
-"""How often something may happen.
+"""Rate limits.
 
-Token buckets: a bucket holds up to ``burst`` tokens, gets ``rate`` of them a
-second, and whatever happens takes one.  Pure arithmetic: ``now`` is in seconds
-of one clock that never runs backwards.
+Token buckets: a bucket holds up to ``burst`` tokens and gains ``rate`` tokens a
+second; each event takes one.  Pure arithmetic: ``now`` is in seconds of one
+monotonic clock.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from itertools import islice
 
 from meshproto.wire.address import ip_of
 
-#: What sums of small numbers may lack of a whole token.
+#: The rounding error allowed when small gains add up to a whole token.
 _ROUNDING = 1e-9
 
 
 class TokenBucket:
-    """How often one peer may do one thing."""
+    """Limits how often one peer may do one thing."""
 
     __slots__ = ("_at", "_tokens", "burst", "rate")
 
@@ -29,23 +29,23 @@ class TokenBucket:
         self._at = now
 
     def take(self, now: float, wanted: int = 1) -> int:
-        """Take as many tokens as are wanted and there; returns how many."""
+        """Take up to ``wanted`` whole tokens; returns how many were taken."""
         self._fill(now)
         taken = min(wanted, int(self._tokens + _ROUNDING))
         self._tokens -= taken
         return taken
 
     def give_back(self, tokens: int) -> None:
-        """Take back tokens that were not used."""
+        """Return tokens that were taken but not used."""
         self._tokens += tokens
 
     def wait(self, now: float) -> float:
-        """Seconds until there is a token."""
+        """Seconds until a token is available."""
         self._fill(now)
         return max(0.0, 1 - self._tokens) / self.rate
 
     def is_full(self, now: float) -> bool:
-        """Whether the bucket is as good as a new one."""
+        """Whether the bucket is full, like a new one."""
         self._fill(now)
         return self._tokens >= self.burst
 
@@ -56,10 +56,10 @@ class TokenBucket:
 
 
 class SourceLimit:
-    """How often each of many sources may do something.
+    """Limits how often each of many sources may do something.
 
-    At most ``max_sources`` are remembered.  Those that have been quiet for long
-    are forgotten first, which changes nothing for them.
+    Remembers at most ``max_sources``.  Sources that have been quiet long enough to
+    have a full bucket are forgotten first, which makes no difference to them.
     """
 
     def __init__(self, rate: float, burst: int, *, max_sources: int = 1000) -> None:
@@ -72,13 +72,13 @@ class SourceLimit:
         return len(self._buckets)
 
     def allows(self, source: str, now: float) -> bool:
-        """Whether the source may; if so, it has."""
+        """Whether the source may do it now; if so, that uses up a token."""
         bucket = self._buckets.pop(source, None)
         if bucket is None:
             bucket = TokenBucket(self._rate, self._burst, now)
         allowed = bucket.take(now) == 1
         self._buckets[source] = bucket
-        # One more comes, two may go: those that are quiet do not pile up.
+        # For each source added up to two are removed, so quiet ones do not pile up.
         for oldest, quiet in tuple(islice(self._buckets.items(), 2)):
             if len(self._buckets) > self._max_sources or quiet.is_full(now):
                 del self._buckets[oldest]
@@ -86,9 +86,9 @@ class SourceLimit:
 
 
 def source_of(host: str) -> str:
-    """What counts as one source: an IPv4 address, or an IPv6 network of /64.
+    """What counts as one source: an IPv4 address, or an IPv6 /64 network.
 
-    Whoever has one address of such a network has them all.
+    Whoever has one address of a /64 usually has the whole network.
     """
     ip = ip_of(host)
     if ip is None or ip.version == 4:

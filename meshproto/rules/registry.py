@@ -1,20 +1,19 @@
-"""Who is connected, and who may be.
+"""Who is connected, and who may connect.
 
-Two rules about this file.  Everything that decides which links live stands
-here and nowhere else; and nothing here touches a link, reads a clock or waits:
-a question is answered by a decision value, and the caller carries it out.
+Two rules for this file.  Only this file decides which ``mesh/1`` links live; and
+nothing here ends a link, reads a clock or waits: the answer is a decision value,
+which the caller carries out.
 
 A peer is known by its key, which `identity` makes.  All addresses of this machine
-are one host (`OWN_HOST`).
+count as one host (`OWN_HOST`).
 
 Two links of one pair
 ---------------------
-A listener that has a live link to the newcomer says ``DUPLICATE``, so two links
-of one pair can only come about when both nodes dial at once and each says welcome
-before it hears the other's welcome.  Both links then live: each node says
-everything on the one that it had first, and hears both.  When one ends the other
-is closed as well, and the peer is dialled anew: the original program has forgotten
-us with either.
+A listener with a live link to the newcomer answers ``DUPLICATE``.  So a pair can have
+two links only when both nodes dial at once and each welcomes the other before it
+receives the other's welcome.  Then both links stay: each node sends on the link that
+it had first, and reads both.  When one ends the other is closed too, and the peer is
+dialled again, because the original program forgets us when either ends.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ from meshproto.wire.messages import (
     RequestPeers,
 )
 
-#: The host of every peer on this machine, whatever address it came by.
+#: The host of every peer on this machine, whichever address it used.
 OWN_HOST = "localhost"
 
 
 class _Introduction(Enum):
-    """How far a peer has come with its first words.
+    """How far a peer has come in its first messages.
 
-    A node like us asks for addresses, and at once tells its own.  An original
+    Our node asks for addresses and at once tells its own.  The original program
     tells first, or is silent until it is asked.
     """
 
@@ -59,15 +58,15 @@ class _Introduction(Enum):
 
 @dataclass(slots=True, eq=False)
 class PeerEntry:
-    """A seat that is taken: one peer and its link.
+    """A taken seat: one peer and its link.
 
-    ``headers`` and ``max_payload`` (bytes, 0 for none) are what it said of itself.
-    ``said`` are the addresses that it said of itself, None on ``mesh/1``.
-    ``address`` is where the peer listens; ``proven`` when a dial showed it.
-    ``round_trip`` is in seconds, None as long as it is not known.
-    ``second`` is another link of the peer, beside the one that is sent on.
-    ``asked``: the peer asked for addresses on a link that it dialled.  ``spoke_at``
-    is when it last said anything that is no answer.
+    ``headers``, ``max_payload`` (bytes, 0 for none) and ``said`` (its addresses, None
+    on ``mesh/1``) come from the peer's HELLO.  ``address`` is where the peer listens;
+    ``proven`` says that a dial has reached it there.  ``round_trip`` is in seconds,
+    None until it is known.  ``link`` is the one that we send on; ``second`` is the
+    peer's other link, if it has two.  ``asked`` says that the peer asked for
+    addresses on a link that it dialled.  ``spoke_at`` is when it last sent anything
+    but an answer.
     """
 
     key: PeerKey
@@ -89,14 +88,14 @@ class PeerEntry:
     _left: IPeerLink | None = None
 
     def links(self) -> tuple[IPeerLink, ...]:
-        """Every link of the peer, the one that is sent on first."""
+        """Every link of the peer; the one that we send on comes first."""
         return (self.link,) if self.second is None else (self.link, self.second)
 
     def hears(self, link: IPeerLink, message: Message) -> bool:
-        """Note what the peer says, chat apart.
+        """Note a message of the peer that is not chat.
 
-        Returns whether that ends its introduction, so that its first address is
-        its own.
+        Returns whether it is the peer list that ends an introduction, whose first
+        address is the peer's own.
         """
         if not isinstance(message, Pong | PeerList):
             self.spoke_at = link.last_heard
@@ -112,15 +111,15 @@ class PeerEntry:
         return before is _Introduction.HAS_ASKED and isinstance(message, PeerList)
 
     def speaks_elsewhere(self, link: IPeerLink) -> bool:
-        """Whether chat of another link was said before, and is still to be told."""
+        """Whether earlier chat on the peer's other link still waits."""
         before = self._chats_on
         return before is not link and before in self.links() and before.waits
 
     def chats(self, link: IPeerLink) -> bool:
-        """Note that the peer chats on a link; False when that comes too late.
+        """Note that the peer chats on a link; False when the chat is too late.
 
-        Of two links a peer speaks on one, and then perhaps on the other.  What
-        still comes from the first was said before what has been heard since.
+        A peer with two links sends on one, and may then change to the other.  After
+        that, anything still arriving on the first is out of order.
         """
         if link is not self._chats_on:
             if link is self._left:
@@ -159,7 +158,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """The newcomer has the seat of ``old``, whose link the peer has given up."""
+    """The newcomer takes the seat of ``old``, whose link the peer has abandoned."""
 
     entry: PeerEntry
     old: PeerEntry
@@ -167,14 +166,14 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Crossed:
-    """Both dialled at once: the newcomer is the ``second`` link of the entry."""
+    """Both dialled at once: the newcomer becomes the ``second`` link of the entry."""
 
     entry: PeerEntry
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The peer has a live link already; whether it still lives is to be probed."""
+    """The peer already has a link, which should be probed."""
 
     entry: PeerEntry
 
@@ -186,7 +185,7 @@ class Full:
 
 @dataclass(frozen=True, slots=True)
 class Itself:
-    """The far end is this very node."""
+    """The node has dialled itself."""
 
 
 Verdict = Admitted | Replaced | Crossed | Duplicate | Full | Itself
@@ -194,14 +193,14 @@ Verdict = Admitted | Replaced | Crossed | Duplicate | Full | Itself
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """The peer of that link is gone."""
+    """The link was the peer's last: the peer is gone."""
 
     entry: PeerEntry
 
 
 @dataclass(frozen=True, slots=True)
 class Halved:
-    """The peer had two links, and has the other one left."""
+    """The peer had two links and still has the other."""
 
     entry: PeerEntry
 
@@ -215,7 +214,7 @@ Departure = Left | Halved | Stranger
 
 
 class Audience(Sequence[Peer]):
-    """Peers as applications see them, each as it is when it is looked at."""
+    """A lazy sequence of peers: each snapshot is taken on access."""
 
     def __init__(self, entries: tuple[PeerEntry, ...]) -> None:
         self._entries = entries
@@ -234,7 +233,7 @@ class Audience(Sequence[Peer]):
 
 
 class Registry:
-    """The seats of one node.  Never more than ``max_peers`` are taken."""
+    """The seats of one node, of which there are ``max_peers``."""
 
     _all: tuple[PeerEntry, ...] | None
     _delivery: Delivery | None
@@ -243,7 +242,7 @@ class Registry:
     def __init__(self, own_id: str, max_peers: int) -> None:
         self.own_id = own_id
         self.max_peers = max_peers
-        #: Seats that are kept for peers whose handshake is not over.
+        #: Seats kept for peers that are still in their handshake.
         self.reserved = 0
         self._entries: dict[PeerKey, PeerEntry] = {}
         self._changed()
@@ -252,39 +251,39 @@ class Registry:
         return len(self._entries)
 
     def entries(self) -> tuple[PeerEntry, ...]:
-        """Every peer, in the order in which they came."""
+        """Every peer, in the order of arrival."""
         if self._all is None:
             self._all = tuple(self._entries.values())
         return self._all
 
     def snapshots(self) -> tuple[Peer, ...]:
-        """Every peer as applications see it."""
+        """A snapshot of every peer."""
         return Audience(self.entries())[:]
 
     def delivery(self) -> Delivery:
-        """What a message to every peer is handed to."""
+        """The recipients of a message to every peer."""
         if self._delivery is None:
             self._delivery = Delivery(Audience(self.entries()))
         return self._delivery
 
     def wires(self) -> tuple[IWire, ...]:
-        """What the peers' links speak, each once."""
+        """The distinct wires that the peers' links speak."""
         if self._wires is None:
             wires = dict.fromkeys(entry.link.wire for entry in self.entries())
             self._wires = tuple(wires)
         return self._wires
 
     def of_link(self, link: IPeerLink) -> PeerEntry | None:
-        """The peer one of whose links this is."""
-        # Noted there, not in a dictionary here: a node may have thousands.
+        """The peer that the link belongs to, or None."""
+        # Kept on the link rather than in a dictionary: a node may have thousands.
         return cast("PeerEntry | None", link.seat)
 
     def of_key(self, key: PeerKey) -> PeerEntry | None:
-        """The peer of that key."""
+        """The peer with that key, or None."""
         return self._entries.get(key)
 
     def of_id(self, id: str) -> tuple[PeerEntry, ...]:
-        """The peers that call themselves so."""
+        """The peers with that ID."""
         return tuple(e for e in self._entries.values() if e.id == id)
 
     def at_host(self, host: str) -> tuple[PeerEntry, ...]:
@@ -292,9 +291,10 @@ class Registry:
         return tuple(e for e in self._entries.values() if host_key(e.link) == host)
 
     def find(self, peer: Peer | str) -> PeerEntry:
-        """The peer of a snapshot, or of an ID.
+        """The peer of a snapshot, or with an ID.
 
-        Raises `UnknownPeer`, and `AmbiguousPeer` for an ID that several have.
+        Raises `UnknownPeer` if it is not connected, and `AmbiguousPeer` for an ID
+        that several peers have.
         """
         if isinstance(peer, Peer):
             entry = self._entries.get(cast("PeerKey", peer.key))
@@ -311,7 +311,7 @@ class Registry:
         return entries[0]
 
     def admit(self, link: IPeerLink, greeting: Greeting, now: float) -> Verdict:
-        """Decide on a link whose far end has said who it is."""
+        """Decide on a link whose far end has sent its greeting."""
         key = key_of_greeting(greeting, host_key(link))
         known = self._entries.get(key)
         if greeting.id == self.own_id and link.same_machine:
@@ -323,15 +323,15 @@ class Registry:
         if known is None:
             return Full() if self._is_full() else Admitted(seat())
         if all(each.gone for each in known.links()):
-            # It is back, and is not to wait until its last words are told.
+            # It is back, and need not wait until its last messages are delivered.
             return Replaced(seat(), known)
         if link.direction is Direction.INCOMING:
             return Duplicate(known)
         crosses = known.second is None and known.link.direction is Direction.INCOMING
         if not crosses or known.name != greeting.name:
-            # A peer that says welcome to another dial of ours has given up the
-            # link of the first: it would have said DUPLICATE otherwise.  And one
-            # that bears another name has been started anew.
+            # A peer that welcomes a second dial of ours has abandoned the link of
+            # the first, or it would have answered DUPLICATE.  And a peer with
+            # another name has restarted.
             return Replaced(seat(), known)
         known.second = link
         link.seat = known
@@ -355,7 +355,7 @@ class Registry:
 
     @property
     def taken(self) -> int:
-        """How many seats are taken, by peers and by handshakes."""
+        """How many seats are taken, by peers and by links in their handshake."""
         return len(self._entries) + self.reserved
 
     def _is_full(self) -> bool:
@@ -364,7 +364,7 @@ class Registry:
     def seat(
         self, key: PeerKey, said: Greeting | Hello, link: IPeerLink, now: float
     ) -> PeerEntry:
-        """Have a link be that of a peer from now on."""
+        """Give the peer a seat with this link; returns its new entry."""
         entry = PeerEntry(key, said.id, said.name, link, now, spoke_at=now)
         if isinstance(said, Hello):
             entry.headers = Headers(dict(said.headers))
@@ -376,10 +376,10 @@ class Registry:
         return entry
 
     def _changed(self) -> None:
-        """A peer has come or gone: what is kept for every message is outdated."""
+        """A peer has come or gone: drop what is cached for broadcasts."""
         self._all = self._delivery = self._wires = None
 
 
 def host_key(link: IPeerLink) -> str:
-    """The host of a link's far end, one value for all addresses of this machine."""
+    """A link's remote host, or `OWN_HOST` for every address of this machine."""
     return OWN_HOST if link.same_machine else link.remote_host

@@ -1,9 +1,8 @@
-"""The life of one link, as one table.
+"""The life of one ``mesh/1`` link, as one table.
 
-Two rules about this file: every transition of a link stands in `_TABLE`, and
-nothing here knows sockets, clocks or other links.  Inputs are what happened, a
-`Message` or a `Verdict`; the answers are effects, small values that
-`MeshProtocol` carries out in their order.
+Two rules for this file: every transition on a message is in `_TABLE`, and nothing
+here knows sockets, clocks or other links.  Inputs are what happened: a `Message` or
+a `Verdict`.  Outputs are effects, which `MeshProtocol` carries out in order.
 
 ::
 
@@ -12,7 +11,7 @@ nothing here knows sockets, clocks or other links.  Inputs are what happened, a
      or dialler that         └ a refusal ends the dialler's link at once
      awaits an answer)
 
-Until `READY` no application hears of the peer.
+Applications do not hear of the peer before `READY`.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ from meshproto.wire.messages import (
 
 
 class State(Enum):
-    """Where a link stands."""
+    """How far a link has come."""
 
     # The table is looked up for every message; an Enum hashes its name, slowly.
     __hash__ = object.__hash__
@@ -65,7 +64,7 @@ class State(Enum):
     ENDED = auto()
 
 
-# To ask an Enum for a member takes many times as long as to know it.
+# Aliases, because attribute access on an Enum is slow.
 GREETING, JUDGING, READY, ENDED = State
 
 
@@ -73,7 +72,7 @@ Step = tuple[State, tuple[Effect, ...]]
 
 
 class Session:
-    """The state of one link."""
+    """The state of one ``mesh/1`` link."""
 
     __slots__ = ("direction", "state")
 
@@ -82,7 +81,7 @@ class Session:
         self.state = GREETING
 
     def receive(self, message: Message) -> tuple[Effect, ...]:
-        """What to do about a message; nothing where it has no meaning."""
+        """The effects of a message; none where it has no meaning."""
         step = _TABLE.get((self.state, type(message)))
         if step is None:
             return ()
@@ -90,9 +89,9 @@ class Session:
         return effects
 
     def judge(self, verdict: Verdict) -> tuple[Effect, ...]:
-        """What to do about the owner's verdict on the far end.
+        """The effects of the owner's verdict on the far end.
 
-        Nothing, when the owner has ended the link meanwhile.
+        None if the owner has ended the link meanwhile.
         """
         if self.state is not JUDGING:
             return ()
@@ -112,7 +111,7 @@ class Session:
                 assert_never(verdict)
 
     def end(self) -> None:
-        """The link has ended: whatever still arrives means nothing."""
+        """The link has ended: ignore whatever still arrives."""
         self.state = ENDED
 
     def _refuse(self, refusal: Refusal) -> tuple[Effect, ...]:
@@ -137,7 +136,7 @@ def _refused(session: Session, refusal: Message) -> Step:
     return GREETING, effects
 
 
-# Made once: they are the answer to nearly every message.
+# Made once: they are the effects of nearly every message.
 _NOTIFY = (Notify(),)
 _ANSWER_AND_NOTIFY = (Send(Pong()), Notify())
 

@@ -1,4 +1,4 @@
-"""What a user at the prompt can say, and what is said back."""
+"""What a user can type at the prompt, and how the program answers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from meshproto.events import (
 )
 from meshproto.interfaces import IMesh
 from meshproto.run.quiet import SCREEN, Rates
-from meshproto.run.render import Narrator, visible
+from meshproto.run.render import Narrator
 from meshproto.run.teller import Teller
+from meshproto.run.visible import visible
 from meshproto.wire.address import parse_target
 
 #: The commands, each with the arguments that it takes and what it does.
@@ -31,24 +32,23 @@ COMMANDS = {
     "/help": ("", "show this list"),
 }
 
-#: So much of a text is shown to tell which one was not delivered.
+#: How much of an undelivered text is quoted.
 _MAX_QUOTED = 40
 
-#: A mesh counts as joined when no news of peers has come for this long,
+#: A mesh counts as joined when this long has passed without news of peers,
 _QUIET = 0.3
-#: or, after the first peer, when this much time has passed.
+#: or this long after the first peer.
 _SETTLING = 2.0
 
 
 class Chat:
-    """A conversation with a node, apart from where lines come from and go to.
+    """A conversation with a node, independent of where lines come from and go to.
 
-    ``show`` takes one finished line.  ``stamp`` gives the local time as it
-    stands before a line, ``rates`` say how many lines others may cause.
+    ``show`` prints one finished line.  ``stamp`` returns the time to put before a
+    line.  ``rates`` limit the lines that others can cause.
 
-    ``said`` counts the lines that were to be said, ``unheard`` those of them
-    that no peer was handed, ``failed`` the commands that could not be carried
-    out.
+    ``said`` counts the lines to send, ``unheard`` those that reached no peer, and
+    ``failed`` the commands that failed.
     """
 
     def __init__(
@@ -73,18 +73,18 @@ class Chat:
         self.said = 0
         self.unheard = 0
         self.failed = 0
-        # Whether the mesh is joined is known before the news is shown.
+        # First, so that `has_joined` is up to date before the news is shown.
         node.subscribe(self._news, PeerConnected, PeersDiscovered, BootstrapSucceeded)
         self._teller = Teller(node, self._narrator, rates, self._told, debug=debug)
 
     def tell(self, text: str) -> None:
-        """Show a line, with the time before it."""
+        """Show a line, prefixed with the time."""
         self._show(f"[{self._stamp()}] {text}")
 
     def handle(self, line: str) -> bool:
-        """Carry out a command, or say the line to every peer.
+        """Carry out a command, or send the line to every peer.
 
-        Returns False when the user wants to leave.  What goes wrong is shown.
+        Returns False when the user wants to leave.  Shows any error.
         """
         if not line.strip():
             return True
@@ -105,26 +105,26 @@ class Chat:
         return True
 
     def close(self) -> None:
-        """The node has stopped: show what has not been shown of it."""
+        """Show the lines still held back; the node has stopped."""
         self._teller.stop()
 
     def give_up(self, line: str) -> None:
-        """Count a line that is not handled because the user leaves."""
+        """Count a line that is not handled because the user is leaving."""
         if line.strip() and _said(line) is not None:
             self.said += 1
             self.unheard += 1
 
     async def settled(self) -> None:
-        """Wait until every ``/connect`` so far has come to its end."""
+        """Wait until every ``/connect`` so far has succeeded or failed."""
         while self._connecting:
             await self._connecting[0]
 
     @property
     def has_joined(self) -> bool:
-        """Whether the mesh has been joined as far as it can be for now.
+        """Whether the mesh is joined, as far as that is possible for now.
 
-        That is when there is a peer, and either no news of others and no
-        address that has not been tried, or enough time for both.
+        True once there is a peer, and either there is no recent news of others and
+        no untried address, or enough time has passed.
         """
         if not self._node.peers() or self._first_peer_at is None:
             return False
@@ -177,8 +177,8 @@ class Chat:
                 self.tell(f"[SYSTEM] Already connected to peer {who}")
 
         def failed(failure: Failure) -> None:
-            # A dial that failed is an event, and has been shown as that; one
-            # that is given up because the node leaves is no news.
+            # An event has already reported a failed dial.  A dial abandoned because
+            # the node is stopping is not worth reporting.
             if failure.check(ConnectError):
                 self.failed += 1
             elif not failure.check(NotRunning):
@@ -242,10 +242,9 @@ def completions(
     addresses: Callable[[], Iterable[str]],
     names: Callable[[], Iterable[str]],
 ) -> Iterator[str]:
-    """How a typed text may go on: whole lines, whose case may differ from it.
+    """Completions of a typed text: whole lines, which may differ from it in case.
 
-    ``addresses`` are those that ``/connect`` may be given, ``names`` those of
-    the peers.
+    ``addresses`` returns what ``/connect`` can be given, ``names`` the peers' names.
     """
     if text.startswith("/") and not text.startswith("//"):
         for command, (arguments, _) in COMMANDS.items():
@@ -260,13 +259,13 @@ def completions(
     if not word:
         return
     for name in sorted(set(names())):
-        # What is put into the line is sent: nothing unseen goes along.
+        # The completed line is sent, so it must not contain invisible characters.
         if name.casefold().startswith(word.casefold()) and visible(name) == name:
             yield f"{before}{space}{name}" if space else f"{name}: "
 
 
 def _said(line: str) -> str | None:
-    """The text that a line has every peer told; None when it is a command."""
+    """The text to send to every peer for a line; None if it is a command."""
     if line.startswith("//"):
         return line[1:]
     return None if line.startswith("/") else line

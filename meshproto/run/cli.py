@@ -1,9 +1,8 @@
 """``meshproto``: a node with a chat prompt.
 
-At a terminal the prompt stays whole while lines arrive above it, with history
-and completion.  Anywhere else lines are read until the input ends, each is
-carried out before the next, and then the node leaves; so a script can say
-something to a mesh and know that it was sent.
+At a terminal the prompt has history and completion, and incoming lines appear above
+it.  Otherwise the program reads lines until the input ends, finishes each before the
+next, and then leaves; so a script can send a message and know that it was sent.
 """
 
 from __future__ import annotations
@@ -40,24 +39,24 @@ from meshproto.run.options import EXIT_BAD_ARGUMENT, PromptOptions, complain, ex
 from meshproto.run.pipes import PipeReader, PipeWriter
 from meshproto.run.process import EXIT_FAILED, set_clock, start_problem
 from meshproto.run.quiet import PIPE, SCREEN, Rates
-from meshproto.run.render import visible
 from meshproto.run.signals import set_signal
 from meshproto.run.terminal import Terminal, is_usable, wants_colours
+from meshproto.run.visible import visible
 
 _POLL = 0.05
-#: How long a stuck standard output can hold up a process that shall end.
+#: Seconds for which a stuck standard output may delay the end of the process.
 _PATIENCE = 2.0
-#: Signals closer together than this are one: ``timeout`` sends its signal to
-#: the process and to the process's group.
+#: Signals less than this many seconds apart count as one: ``timeout`` signals both
+#: the process and its process group.
 _ONE_SIGNAL = 0.2
-#: So few bytes may wait for a peer when the next piped line is read.
+#: Read the next piped line once at most this many bytes are queued per peer.
 _PIPED_QUEUE = 64 * KiB
 
 
 class Program:
     """The process: a node, a user, and how it ends.
 
-    It runs on the asyncio reactor, which must not run yet.
+    It runs on the asyncio reactor, which must not be running yet.
     """
 
     def __init__(self, reactor: Any, options: PromptOptions) -> None:
@@ -74,25 +73,25 @@ class Program:
 
     def run(self) -> int:
         """Run until the user leaves; returns the exit status."""
-        # Not `callWhenRunning`: that is before the event loop runs.
+        # Not `callWhenRunning`, which fires before the event loop runs.
         self._reactor.callLater(0, self._begin)
         signals = self._handle_signals()
         self._reactor.run(installSignalHandlers=False)
         for problem in self._problems:
             complain(PromptOptions.command, problem)
-        # The interpreter takes a while to end, and puts back what a signal does
-        # by default before it has: one that comes now must not change the status.
+        # The interpreter restores the default signal handlers as it shuts down.  A
+        # signal that arrives then must not change the exit status.
         for number in signals:
             set_signal(number, signal.SIG_IGN)
         return self._status
 
     @property
     def is_leaving(self) -> bool:
-        """Whether the process is on its way to its end."""
+        """Whether the process is about to end."""
         return self._leaving_since is not None
 
     def leave(self) -> None:
-        """Begin to leave: the node says goodbye, and the process ends."""
+        """Stop the node, then end the process."""
         if self._leaving_since is None:
             self._leaving_since = self._reactor.seconds()
         self._leave()
@@ -148,8 +147,8 @@ class Program:
             terminal.flush()
 
     async def _with_pipes(self) -> None:
-        # What was piped in shall be sent before the process ends, so the node
-        # gets more time for that, and less is left waiting from line to line.
+        # All piped input must be sent before the process ends, so the node gets more
+        # time to stop, and queues less between lines.
         config = replace(
             self._config,
             send_queue_soft=_PIPED_QUEUE,
@@ -211,14 +210,14 @@ class Program:
     async def _start(self, node: MeshNode) -> bool:
         try:
             await node.start()
-        # Every type of endpoint fails in its own way.
+        # Each type of endpoint fails in its own way.
         except Exception as error:
             self._fail(start_problem(self._config, error))
             return False
         return True
 
     async def _joined(self, chat: Chat) -> None:
-        """Wait for the mesh, that lines which are there already reach it."""
+        """Wait until the mesh is joined, so that the first lines reach it."""
         if not self._config.bootstrap:
             return
         deadline = self._reactor.seconds() + self._config.connection_timeout
@@ -228,9 +227,9 @@ class Program:
             await deferLater(self._reactor, _POLL)
 
     def _count_failures(self, chat: Chat) -> None:
-        """Tell a script what became of the lines that it gave."""
+        """Report undelivered lines and failed commands to a script."""
         if os.isatty(0):
-            return  # A person has seen it.
+            return  # A person has seen the errors.
         if chat.unheard:
             self._fail(f"{chat.unheard} of {chat.said} lines reached nobody")
         if chat.failed:
@@ -238,7 +237,7 @@ class Program:
             self._fail(f"{chat.failed} {commands} failed")
 
     def _output_broken(self, error: OSError) -> None:
-        # Whoever read our output has gone: that is a way to leave.
+        # If the reader of our output has gone, leave without a complaint.
         if error.errno not in (errno.EPIPE, errno.EBADF, errno.EIO):
             self._fail(f"cannot write to standard output: {error.strerror}")
         self.leave()
@@ -253,9 +252,9 @@ class Program:
         self._problems.append(problem)
 
     def _handle_signals(self) -> list[int]:
-        """Leave on SIGINT, SIGTERM and SIGHUP, unless they are ignored.
+        """Leave on SIGINT, SIGTERM and SIGHUP, except those that are ignored.
 
-        Returns those that are not.
+        Returns the signals now handled.
         """
 
         def received(number: int, _: object) -> None:
@@ -280,10 +279,10 @@ class Program:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``meshproto``; returns its exit status.
 
-    0 when the user left or the input ended, 1 when something could not be done
-    (with a line on standard error).  Raises `SystemExit`: with 2 for bad
-    arguments and where there is no input, with 0 after ``--help`` and
-    ``--version``.  Afterwards the signals that end a process are ignored.
+    0 means that the user left or the input ended, 1 that something failed (with a
+    line on standard error).  Raises `SystemExit` with 2 for bad arguments or missing
+    input, and with 0 after ``--help`` and ``--version``.  Afterwards the signals that
+    end a process are ignored.
     """
     _open_missing_descriptors()
     options = PromptOptions()
@@ -302,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _install_reactor() -> Any:
-    # Made here, for the event loop that is the default on Windows cannot do it.
+    # Windows' default event loop does not work with Twisted, so make this one.
     asyncioreactor.install(asyncio.SelectorEventLoop())
     from twisted.internet import reactor
 
@@ -310,9 +309,9 @@ def _install_reactor() -> Any:
 
 
 def _open_missing_descriptors() -> None:
-    """Give a process without standard input or output the null device.
+    """Open the null device in place of a missing standard input or output.
 
-    Else the next socket would take its place, and be read and written as such.
+    Otherwise the next socket would get its descriptor and be used in its place.
     """
     for descriptor in range(3):
         try:
@@ -329,7 +328,7 @@ def _is_null_device(descriptor: int) -> bool:
 
 
 def _log_to(tell: Callable[[str], None], *, debug: bool) -> None:
-    """Show what is logged as an error: one line, or all of it for debugging."""
+    """Show logged errors: one line each, or in full for debugging."""
 
     @provider(ILogObserver)
     def observe(event: LogEvent) -> None:

@@ -1,9 +1,8 @@
-"""The lines that a user has typed at a prompt, kept in a file.
+"""The lines that a user has typed at the prompt, kept in a file.
 
-The file has one line of text for each, the newest last.  Any number of prompts
-may share it: each line is appended in one write, and a file that is cut is
-replaced as a whole.  A file that cannot be read or written costs the history
-and nothing else.
+The file has one entry per line, newest last.  Any number of prompts may share it:
+each entry is appended in one write, and trimming replaces the whole file.  If the
+file cannot be read or written, only the history is lost.
 """
 
 from __future__ import annotations
@@ -16,41 +15,41 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-#: Lines that are kept.  A file may hold twice as many before it is cut.
+#: Lines to keep.  The file may grow to twice as many before it is trimmed.
 MAX_LINES = 1000
 #: Longer lines are not kept.
 MAX_LENGTH = 2000
 
 _LINE_END = re.compile("\r\n|\r|\n")
-# Neither the reader nor the writer of a named pipe shall wait for the other.
+# If the file is a named pipe, opening it must not block.
 _PROMPTLY = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def history_path(environ: Mapping[str, str], home: str) -> Path | None:
-    """Where the history of this user is; None when there is no place for it.
+    """The path of the user's history; None if there is no place for it.
 
-    That is ``$XDG_STATE_HOME/meshproto/history``, where the variable is by
-    default ``~/.local/state``.  ``home`` is the user's folder.
+    That is ``$XDG_STATE_HOME/meshproto/history``; the variable defaults to
+    ``~/.local/state``.  ``home`` is the user's home folder.
     """
     state = environ.get("XDG_STATE_HOME", "")
-    # The specification has relative paths ignored.
+    # The XDG specification says to ignore relative paths.
     folder = Path(state) if os.path.isabs(state) else Path(home, ".local", "state")
     return folder / "meshproto" / "history" if folder.is_absolute() else None
 
 
 class HistoryFile:
-    """A file of lines, of which the last `MAX_LINES` count.
+    """A file of lines, of which the last `MAX_LINES` are kept.
 
-    Its folders are made with mode 0700, the file with 0600.
+    Folders are created with mode 0700, the file with 0600.
     """
 
     def __init__(self, path: Path) -> None:
-        # What a symbolic link leads to is replaced, not the link.
+        # Trimming must replace a symbolic link's target, not the link.
         self._path = Path(os.path.realpath(path))
         self._count = 0
 
     def read(self) -> list[str]:
-        """The lines, oldest first; none when they cannot be read."""
+        """The lines, oldest first; none if the file cannot be read."""
         try:
             lines = self._lines()
         except OSError:
@@ -62,7 +61,7 @@ class HistoryFile:
         return lines[-MAX_LINES:]
 
     def append(self, text: str) -> None:
-        """Keep the lines of a text, if that can be done."""
+        """Add the lines of a text; does nothing if the file cannot be written."""
         lines = [
             line
             for line in _LINE_END.split(text)
@@ -102,7 +101,7 @@ class HistoryFile:
         return descriptor
 
     def _replace(self, lines: list[str]) -> None:
-        # Such a file has mode 0600 from the start.
+        # mkstemp creates the file with mode 0600.
         descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=".history-")
         try:
             with open(descriptor, "wb") as file:
@@ -117,7 +116,7 @@ class HistoryFile:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, private whatever the umask is."""
+    """Make a folder and its missing parents, private whatever the umask."""
     if folder.is_dir():
         return
     _make_folder(folder.parent)

@@ -1,8 +1,8 @@
-"""Names that look alike, by Unicode's own list of confusable characters.
+"""Detects names that look alike, with Unicode's list of confusable characters.
 
-Unicode Technical Standard 39 gives every character a prototype, which stands
-for all that look like it.  The list comes with ``confusable-homoglyphs``, a
-megabyte of JSON: it is read when the first name that is not ASCII is met.
+Unicode Technical Standard 39 maps each character to a prototype, shared by all that
+look like it.  The list comes with ``confusable-homoglyphs``.  It is a megabyte of
+JSON, so it is loaded only for the first name that is not ASCII.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ import unicodedata
 from functools import cache
 from typing import Literal
 
-#: What Unicode takes for one and the same in ASCII, and small for capital
-#: letters: ``I`` looks like ``l``, and ``i`` is a small ``I``.
+#: Unicode's confusable ASCII characters, after folding case: ``I`` looks like ``l``,
+#: so ``i`` counts as ``l``, too.
 _ASCII = str.maketrans(
     {"0": "o", "1": "l", "i": "l", "|": "l", "m": "rn", "`": "'", '"': "''"}
 )
 _FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
-#: The list has every right-to-left character between two of these.
+#: The list puts every right-to-left character between two of these.
 _LEFT_TO_RIGHT = "\u200e"
 
 
 def skeletons(text: str) -> frozenset[str]:
-    """What a text has in common with every text that looks like it.
+    """The skeletons of a text; two texts look alike if they share one.
 
-    Two look alike when they share a skeleton.  Case and white space make no
-    difference, nor do marks that only choose between two forms of a character.
+    Case and white space make no difference, nor do variation selectors, which only
+    choose between forms of a character.
     """
     if text.isascii():
         return frozenset((_folded(text),))
-    # The list is for decomposed text, but has some composed letters too.
+    # The list is for decomposed text, but also has some composed letters.
     return frozenset(
         _folded(_mapped(case, form)) for case in (text, text.upper()) for form in _FORMS
     )
 
 
 def _mapped(text: str, form: Literal["NFC", "NFD"]) -> str:
-    """The text with each character's prototype in its place."""
+    """The text with each character replaced by its prototype."""
     prototypes = _prototypes()
     text = "".join(char for char in text if not _is_selector(char))
-    # Twice, for a compatibility form may hide another look-alike.
+    # Twice, because a compatibility form may hide another look-alike.
     for each in (form, "NFKD"):
         text = unicodedata.normalize(each, text)
         text = "".join(prototypes.get(char, char) for char in text)
@@ -52,7 +52,7 @@ def _folded(text: str) -> str:
 
 
 def _is_selector(char: str) -> bool:
-    """Joiners and variation selectors: nothing of their own is to be seen."""
+    """Whether it is a joiner or variation selector, invisible on its own."""
     return (
         char in "\u200c\u200d\u180b\u180c\u180d\u180f"
         or "\ufe00" <= char <= "\ufe0f"
@@ -62,16 +62,16 @@ def _is_selector(char: str) -> bool:
 
 @cache
 def _prototypes() -> dict[str, str]:
-    """The prototype of each character that is not ASCII and has another one."""
-    # Slow to import, and hardly ever needed.
+    """The prototype of each non-ASCII character that has one other than itself."""
+    # Slow to import, and rarely needed.
     from importlib import resources
 
     folder = resources.files("confusable_homoglyphs")
     alike = json.loads((folder / "confusables.json").read_text("utf-8"))
     found = {}
     for key, others in alike.items():
-        # The list names every pair twice, once from either side.  One that has
-        # several others is their prototype.
+        # The list names every pair twice, once from each side.  A character with
+        # several look-alikes is their prototype.
         char, other = (each.strip(_LEFT_TO_RIGHT) for each in (key, others[0]["c"]))
         if len(char) == 1 and not char.isascii() and len(others) == 1:
             is_pair = len(alike[others[0]["c"]]) == 1

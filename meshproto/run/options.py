@@ -1,8 +1,7 @@
-"""The command line of a node, the same for the daemon and for the prompt.
+"""The command-line options of a node, shared by the daemon and the prompt.
 
-Options and positional arguments may stand in any order.  A bad argument is
-answered with one line on standard error, which names the argument, and exit
-status 2.
+Options and positional arguments may come in any order.  For a bad argument, the
+program prints one line that names it on standard error, and exits with status 2.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from twisted.python import usage
 
 from meshproto.config import DEFAULT_PORT, PROTOCOLS, NodeConfig
 from meshproto.errors import AddressError, ConfigError
-from meshproto.run.render import visible
+from meshproto.run.visible import visible
 from meshproto.wire.address import EndpointTarget, parse_target
 
 EXIT_BAD_ARGUMENT = 2
@@ -46,7 +45,7 @@ _SHELL_COMPLETION = "--_shell-completion"
 
 
 def program_version() -> str:
-    """The version of this installation, as ``--version`` shows it."""
+    """The installed version, as ``--version`` shows it."""
     try:
         return f"meshproto {version('meshproto')}"
     except PackageNotFoundError:
@@ -54,10 +53,9 @@ def program_version() -> str:
 
 
 def complain(command: str, problem: str) -> None:
-    """Write one line to the standard error of the process.
+    """Write one line to the process's real standard error.
 
-    That is where it goes even when a logging system has taken the name
-    `sys.stderr` for itself.
+    That holds even if a logging system has replaced `sys.stderr`.
     """
     stream = sys.stderr
     if isinstance(stream, LoggingFile):
@@ -68,10 +66,7 @@ def complain(command: str, problem: str) -> None:
 
 
 def exit_with(status: int, command: str, problem: str) -> NoReturn:
-    """Leave the program with one line on standard error.
-
-    Raises `SystemExit` with the status.
-    """
+    """Write one line to standard error and raise `SystemExit` with the status."""
     complain(command, problem)
     raise SystemExit(status)
 
@@ -79,12 +74,11 @@ def exit_with(status: int, command: str, problem: str) -> NoReturn:
 class MeshOptions(usage.Options):
     """The options of a node.
 
-    After `parseOptions` they are a valid `NodeConfig` in ``config``; the flags
-    that are no setting of a node are items, as in every `usage.Options`
-    (``options["debug"]``).
+    After `parseOptions`, ``config`` is a valid `NodeConfig`.  Flags that are not
+    settings of a node are items, as in any `usage.Options` (``options["debug"]``).
     """
 
-    #: What begins the line that a bad argument is answered with.
+    #: The command's name, which begins each error line.
     command: ClassVar[str] = "meshnode"
     #: Shown below the list of options.
     examples: ClassVar[tuple[str, ...]] = ()
@@ -176,7 +170,7 @@ class MeshOptions(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
-        #: The addresses to join by, each with the argument that named it.
+        #: The bootstrap addresses, each with the argument that named it.
         self.bootstrap: list[tuple[str, str]] = []
 
     def opt_bootstrap(self, address: str) -> None:
@@ -198,10 +192,10 @@ class MeshOptions(usage.Options):
     opt_h = opt_help
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Read the arguments, by default those of the process.
+        """Parse the arguments, by default those of the process.
 
-        Raises `SystemExit`: with status 2 after one line on standard error
-        when an argument is bad, with 0 after ``--help`` and ``--version``.
+        Raises `SystemExit`: with status 2, after one line on standard error, for a
+        bad argument; with 0 after ``--help`` and ``--version``.
         """
         arguments = list(sys.argv[1:] if options is None else options)
         try:
@@ -219,7 +213,7 @@ class MeshOptions(usage.Options):
             )
 
     def parseArgs(self, *arguments: str) -> None:
-        """A daemon has no positional arguments."""
+        """Refuse positional arguments: the daemon takes none."""
         if arguments:
             raise usage.UsageError(
                 f"{arguments[0]!r} is not an option: a port goes after --port, "
@@ -227,7 +221,7 @@ class MeshOptions(usage.Options):
             )
 
     def postOptions(self) -> None:
-        """Make the settings of what was given."""
+        """Build ``config`` from the options given."""
         if self["listen"] is not None:
             for other in ("port", "interface"):
                 if self[other] is not None:
@@ -251,9 +245,9 @@ class MeshOptions(usage.Options):
         self.config = NodeConfig(**given)
 
     def add_bootstrap(self, argument: str, address: str) -> None:
-        """Join by this address; ``argument`` says what named it.
+        """Add a bootstrap address; ``argument`` is the argument that named it.
 
-        Raises `usage.UsageError` when the text is no address.
+        Raises `usage.UsageError` if the text is not an address.
         """
         try:
             parse_target(address)
@@ -262,11 +256,10 @@ class MeshOptions(usage.Options):
         self.bootstrap.append((argument, address))
 
     def check_endpoints(self, reactor: Any) -> None:
-        """Read the endpoint strings among the arguments, as the node will.
+        """Check the endpoint strings among the arguments by parsing them.
 
-        Apart from `parseOptions`, because it takes a reactor.  Raises
-        `SystemExit` with status 2, after one line on standard error, when one
-        cannot be read.
+        Separate from `parseOptions` because it needs a reactor.  Raises `SystemExit`
+        with status 2, after one line on standard error, for an invalid one.
         """
         if self.config.listen is not None:
             self._check_endpoint(
@@ -281,7 +274,7 @@ class MeshOptions(usage.Options):
         return "--protocol" if setting == "protocols" else _option(setting)
 
     def getUsage(self, width: int | None = None) -> str:
-        """The list of options, the examples, and the meaning of the exit status."""
+        """The help text: options, examples and exit statuses."""
         text: str = super().getUsage(width=width)
         for title, lines in (
             ("Examples", self.examples),
@@ -292,7 +285,7 @@ class MeshOptions(usage.Options):
         return text
 
     def _options_first(self, arguments: list[str]) -> list[str]:
-        """The same arguments with the positional ones last."""
+        """The same arguments, with the positional ones moved to the end."""
         options, positional = getopt.gnu_getopt(arguments, self.shortOpt, self.longOpt)
         ordered = []
         for option, value in options:
@@ -327,7 +320,7 @@ class MeshOptions(usage.Options):
             reason = "a part of it is missing, or one too many"
         except KeyError as error:
             reason = f"there is no {error}"
-        # Every type of endpoint reads its own string, and fails in its own way.
+        # Each type of endpoint parses its own string, and fails in its own way.
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
         else:
@@ -340,7 +333,7 @@ class MeshOptions(usage.Options):
 
 
 class PromptOptions(MeshOptions):
-    """The options of the prompt, with the port and the addresses to join first."""
+    """The options of the prompt, which also takes a port and addresses to join."""
 
     command = "meshproto"
     synopsis = "Usage: meshproto PORT [HOST:PORT ...] [options]"
@@ -368,13 +361,13 @@ class PromptOptions(MeshOptions):
 
     @property
     def place(self) -> str:
-        """The option that says where the node is to listen, with its value."""
+        """The option that sets where the node listens, with its value."""
         if self.config.listen is not None:
             return f"--listen {self.config.listen}"
         return f"--port {self.config.port}"
 
     def parseArgs(self, *arguments: str) -> None:
-        """``PORT`` unless an option says where to listen, then addresses."""
+        """Take ``PORT``, unless an option sets where to listen, then addresses."""
         self._port_is_positional = False
         addresses = list(arguments)
         elsewhere = [

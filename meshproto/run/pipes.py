@@ -1,13 +1,12 @@
-"""Lines from standard input and to standard output where these are no terminal.
+"""Reads standard input and writes standard output when they are not a terminal.
 
-A pipe, a file, a device: what they are decides how they can be waited for, and
-waiting must hold up neither the node nor the other direction.  So each read
-and each write is a thread of its own, which blocks as the system likes; the
-reactor hears of its end.  The descriptors are left as they are, for other
-processes share them.
+They may be pipes, files or devices, and no one way of waiting works for all.
+Waiting must block neither the node nor the other direction.  So each read and write
+runs in a thread of its own, which tells the reactor when it ends.  The descriptors
+are not made non-blocking, because other processes share them.
 
-Both directions are bounded: the next chunk is read when somebody asks for it,
-and whoever writes too much is told so.
+Both directions are bounded: the next chunk is read on demand, and a writer is told
+when too much is waiting.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ T = TypeVar("T")
 
 
 class LineSplitter:
-    """Bytes to lines, in bounded memory.
+    """Splits bytes into lines, in bounded memory.
 
-    Lines are UTF-8, what is not comes as replacement characters; they end with
-    LF or CRLF.  Of a line longer than ``max_line`` bytes one byte more than
-    that is kept, enough to be refused, and the rest is thrown away.
+    Lines are UTF-8 and end with LF or CRLF; invalid bytes become replacement
+    characters.  A line longer than ``max_line`` bytes is cut after one more byte, so
+    that it is still too long and gets refused.
     """
 
     def __init__(self, max_line: int) -> None:
@@ -54,11 +53,11 @@ class LineSplitter:
         return lines
 
     def finish(self) -> list[str]:
-        """The last line, if it has no end."""
+        """The last line, if it has no line end."""
         return [self._line(b"")] if self._rest else []
 
     def _line(self, end: bytes) -> str:
-        # The CR of a CRLF is no part of the line, so it gets room of its own.
+        # The CR of a CRLF does not count towards the length of the line.
         self._add(end)
         line = bytes(self._rest.removesuffix(b"\r"))
         self._rest.clear()
@@ -97,7 +96,7 @@ class PipeReader:
         return self._lines.popleft() if self._lines else None
 
     def close(self) -> None:
-        """Read no more: who waits for a line gets None, as for the end."""
+        """Stop reading; a waiting `next_line` returns None, as at the end."""
         self._ended = True
         self._lines.clear()
         if self._reading is not None and not self._reading.called:
@@ -105,11 +104,11 @@ class PipeReader:
 
 
 class PipeWriter:
-    """Lines to a file descriptor, in order, without waiting for it.
+    """Writes lines to a file descriptor, in order, without blocking.
 
-    ``on_full`` is called when more than 1 MiB waits to be written,
-    ``on_eased`` when the half of it is, ``on_broken`` once, with the reason,
-    when nothing can be written any more (after it, lines are dropped).
+    ``on_full`` is called when more than 1 MiB is waiting, ``on_eased`` when half of
+    that has been written, and ``on_broken`` once, with the reason, when writing has
+    failed; later lines are dropped.
     """
 
     def __init__(
@@ -130,7 +129,7 @@ class PipeWriter:
         self._on_broken = on_broken
         self._waiting: list[bytes] = []
         self._size = 0
-        #: More waits to be written than shall.
+        #: Whether more is waiting than should be.
         self.is_full = False
         self._broken = False
         self._writing = False
@@ -149,14 +148,14 @@ class PipeWriter:
         self._write_on()
 
     def flush(self) -> Deferred[None]:
-        """Fires when everything is written, or when nothing can be."""
+        """Fires when everything is written, or writing has failed."""
         flushed: Deferred[None] = Deferred()
         self._flushed.append(flushed)
         self._tell_flushed()
         return flushed
 
     def abandon(self) -> None:
-        """Give up what is not written yet."""
+        """Drop what is not written yet."""
         self._broken = True
         self._waiting.clear()
         self._tell_flushed()
@@ -196,10 +195,10 @@ class PipeWriter:
 
 
 def _in_thread(reactor: IReactorFromThreads, call: Callable[[], T]) -> Deferred[T]:
-    """The result of a call that may block for ever.
+    """Run a call that may block for ever; fires with its result.
 
-    The thread is a daemon, unlike those of the reactor's pool, so that the
-    process can end while it blocks.
+    Unlike those of the reactor's pool, the thread is a daemon, so the process can
+    end while it blocks.
     """
     outcome: Deferred[T] = Deferred()
 
@@ -214,7 +213,7 @@ def _in_thread(reactor: IReactorFromThreads, call: Callable[[], T]) -> Deferred[
             result = Failure()
         reactor.callFromThread(tell, result)
 
-    # A signal is the main thread's, which the interpreter handles it in.
+    # Python handles signals in the main thread, so no other should receive them.
     with held_back(signal.valid_signals()):
         Thread(target=run, daemon=True).start()
     return outcome

@@ -1,7 +1,7 @@
-"""What the programs do with their process, which a library must not.
+"""What a program may do to its process, and a library must not.
 
-`meshproto.run.tap` and `meshproto.run.cli` own the process that they run in: they
-choose the reactor's clock and leave with an exit status.
+`meshproto.run.tap` and `meshproto.run.cli` own their process: they choose the
+reactor's clock and set the exit status.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ EXIT_FAILED = 1
 
 
 def set_clock(reactor: Any, seconds: Callable[[], float]) -> bool:
-    """Let the reactor measure time by ``seconds`` from now on.
+    """Make the reactor take its time from ``seconds`` from now on.
 
-    Reactors read the wall clock, so setting the machine's time stops their
-    timers or fires them all at once.  Returns False, and changes nothing, when
-    it is too late: the reactor runs, or timers wait by the clock it has.
+    Reactors use the wall clock, so setting the machine's time stalls their timers or
+    fires them all at once.  Returns False, and changes nothing, if it is too late:
+    the reactor is running, or has timers set by its old clock.
     """
     if reactor.running or reactor.getDelayedCalls():
         return False
@@ -36,11 +36,10 @@ def set_clock(reactor: Any, seconds: Callable[[], float]) -> bool:
 
 
 def listening_problem(config: NodeConfig) -> str | None:
-    """Why the node could not listen where its settings say; None if it could.
+    """Why the node cannot listen where its settings say to; None if it can.
 
-    It binds the address and lets it go again, so that a daemon can complain
-    before it has left its terminal.  Of the endpoint strings only those of TCP
-    are tried.
+    Binds the address and releases it again, so that a daemon can report the problem
+    before it leaves its terminal.  Only TCP endpoint strings are tried.
     """
     host, port = config.interface or _every_address(), config.port
     if config.listen is not None:
@@ -77,7 +76,7 @@ def start_problem(config: NodeConfig, error: BaseException | None) -> str:
 
 
 class _Asked:
-    """In a reactor's place: remembers what a TCP endpoint asks of it."""
+    """Stands in for a reactor, and records what a TCP endpoint asks of it."""
 
     interface = ""
     port = 0

@@ -1,12 +1,12 @@
-"""Which lines are shown, so that no peer fills a disk or a screen.
+"""Decides which lines are shown, so that no peer can fill a disk or a screen.
 
-Every line that somebody else causes takes a token: of its source, of the host
-that it comes from, and of all lines together.  What has no token is counted,
-and not even made into a line.  Ten seconds later one line tells how many there
-were, and who is connected after so many came and went.
+Every line that a peer causes takes three tokens: one of its source, one of its host,
+and one of all hosts together.  A line without its tokens is not even made, only
+counted.  Ten seconds later, one line says how many were left out, and who is
+connected if peers came and went.
 
-A source is a peer for what it says, and its host for who comes and goes: who
-connects with another ID each time is the same source.
+For what a peer says, the source is the peer.  For peers that come and go, it is
+their host, so connecting under a new ID each time does not help.
 """
 
 from __future__ import annotations
@@ -43,21 +43,22 @@ from meshproto.events import (
     PongReceived,
 )
 from meshproto.rules.ratelimit import SourceLimit, TokenBucket, source_of
-from meshproto.run.render import Narrator, visible
+from meshproto.run.render import Narrator
+from meshproto.run.visible import visible
 
-#: Seconds after which a source's left-out lines are told, in one line.
+#: Seconds after which one line sums up what was left out of a source.
 WINDOW = 10.0
-#: Sources that are remembered, and hosts, and seeds.
+#: How many sources, hosts and seeds to remember, each.
 MAX_KEPT = 1000
-#: Names that a summary lists.
+#: How many names a summary lists.
 MAX_NAMED = 10
-#: Seconds between two lines about a seed that stays dead: at first, at most.
+#: Seconds between lines about a seed that stays dead: the first pause, the longest.
 SEED_PAUSE, MAX_SEED_PAUSE = 30.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many lines a second, and so many at once."""
+    """Lines per second, and in a burst."""
 
     per_second: float
     at_once: int
@@ -67,10 +68,9 @@ class Rate:
 class Rates:
     """How many lines are shown.
 
-    ``chat`` is for what one peer says; None leaves no chat out.  ``moves`` is
-    for the peers of one host that come and go, and for what they tell of
-    addresses.  ``host`` is for all lines of one host, ``everything`` for those
-    of all hosts.
+    ``chat`` limits what one peer says; None means no limit.  ``moves`` limits, per
+    host, lines about peers that come and go and the addresses they send.  ``host``
+    limits all lines of one host, ``everything`` those of all hosts.
     """
 
     chat: Rate | None
@@ -79,14 +79,14 @@ class Rates:
     everything: Rate
 
 
-#: For a log: generous to people, and 100 lines a second at the very most.
+#: For a log: generous to people, but never more than 100 lines a second.
 LOG = Rates(
     chat=Rate(10, 100),
     moves=Rate(10, 200),
     host=Rate(50, 500),
     everything=Rate(100, 1000),
 )
-#: For somebody who reads along.  A page that a peer pastes is shown whole.
+#: For a person reading along.  A page that a peer pastes is shown whole.
 SCREEN = Rates(
     chat=Rate(5, 100),
     moves=Rate(5, 50),
@@ -96,7 +96,7 @@ SCREEN = Rates(
 #: For a program that reads what peers say.
 PIPE = replace(LOG, chat=None)
 
-#: For failed handshakes of one host, and for each seed,
+#: For failed handshakes from one host, and for each seed,
 ERRORS = Rate(1 / WINDOW, 50)
 #: and for each kind of chatter of one peer.
 CHATTER = Rate(1 / WINDOW, 1)
@@ -104,7 +104,7 @@ CHATTER = Rate(1 / WINDOW, 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut(Event):
-    """``count`` lines were left out: of one peer, of one host, or of many."""
+    """``count`` lines of one peer, one host or many sources were left out."""
 
     count: int
     peer: Peer | None = None
@@ -112,10 +112,10 @@ class LeftOut(Event):
 
 
 def shown_kinds(debug: bool) -> tuple[type[Event], ...]:
-    """The kinds of events that `Quiet` wants to see, with wire chatter or without.
+    """The kinds of events to pass to `Quiet`; wire chatter only with ``debug``.
 
-    Chat comes in runs: most of a flood is not shown, and need not become an
-    event for each message.
+    They include chat in runs: most of a flood is not shown, so it need not become
+    one event per message.
     """
     kinds = (
         NodeStarted,
@@ -134,12 +134,12 @@ def shown_kinds(debug: bool) -> tuple[type[Event], ...]:
     return (*kinds, DebugEvent) if debug else kinds
 
 
-#: A kind of event, and what tells its source from others.
+#: A kind of event, and what identifies its source.
 _Key = tuple[type[Event] | str, ...]
 
 
 class _Source:
-    """What one source may still show, and what was left out of it."""
+    """What one source may still show, and what has been left out."""
 
     __slots__ = ("about", "bucket", "dry_until", "host", "last", "left_out", "since")
 
@@ -163,10 +163,10 @@ class _Seed:
 
 
 class Quiet:
-    """Decides which events are shown, and has ``narrator`` tell those.
+    """Decides which events are shown, and has ``narrator`` make their lines.
 
-    ``now`` gives the time in seconds; when it is set back, no time has passed.
-    With ``debug`` every failure of a seed is shown.
+    ``now`` returns the time in seconds; if the clock is set back, time stands still.
+    With ``debug``, every failure of a seed is shown.
     """
 
     def __init__(
@@ -189,19 +189,19 @@ class Quiet:
             rates.host.per_second, rates.host.at_once, max_sources=MAX_KEPT
         )
         self._sources: OrderedDict[_Key, _Source] = OrderedDict()
-        #: Those of which something was left out, in the order of its beginning.
+        #: Sources with lines left out, longest-waiting first.
         self._untold: OrderedDict[_Key, _Source] = OrderedDict()
         self._due_at = inf
         self._seeds: OrderedDict[str, _Seed] = OrderedDict()
-        #: What was left out of sources that got no line to tell it.
+        #: Lines left out of sources that get no summary of their own.
         self._others = self._others_lines = 0
         self._others_at = inf
 
     def lines(self, event: Event) -> Sequence[tuple[Event, str]]:
-        """The lines to show when an event comes, each with its event.
+        """The lines to show for an event, each with its event.
 
-        Each message of `ChatsReceived` is a line with a `ChatReceived`.  What
-        was left out before, and is to be told now, comes first.
+        Each message of a `ChatsReceived` is a line with a `ChatReceived`.  Summaries
+        that are due come first.
         """
         now = self._advance()
         told = self._due(now, now) if now >= self._due_at else []
@@ -221,18 +221,18 @@ class Quiet:
         return told
 
     def wait(self) -> float | None:
-        """Seconds until something is to be told, if nothing happens before."""
+        """Seconds until the next summary is due; None if there is none."""
         if self._due_at == inf:
             return None
         return max(self._due_at - self._advance(), 0.0)
 
     def due(self) -> Sequence[tuple[Event, str]]:
-        """The lines that are to be told by now, if nothing has happened."""
+        """The summaries that are due by now."""
         now = self._advance()
         return self._due(now, now)
 
     def rest(self) -> Sequence[tuple[Event, str]]:
-        """All that has not been told yet, without further wait: the end."""
+        """All remaining summaries, due or not; for the end of the program."""
         return self._due(self._advance(), inf)
 
     def _advance(self) -> float:
@@ -248,7 +248,7 @@ class Quiet:
             told.append((event, line))
 
     def _takes_chat(self, peer: Peer, now: float, lines: int) -> int:
-        """How many of a peer's messages are shown; the others are counted."""
+        """How many of a peer's messages to show; counts the rest as left out."""
         rate = self._rates.chat
         if rate is None:
             return lines
@@ -256,7 +256,7 @@ class Quiet:
         return self._take(key, rate, peer.host, peer, now, lines)
 
     def _is_shown(self, event: Event, now: float) -> bool:
-        """Whether an event that is no chat gets its line now."""
+        """Whether to show an event other than chat now."""
         if isinstance(event, BootstrapFailed):
             if self._debug:
                 return True
@@ -268,7 +268,7 @@ class Quiet:
         return source is None or self._take(*source, event, now) == 1
 
     def _source(self, event: Event) -> tuple[_Key, Rate, str] | None:
-        """Whose doing it is, how often it may, and its host; None for our own."""
+        """An event's source, its rate and its host; None if it needs no limit."""
         match event:
             case PeerDisconnected(reason=CloseReason.STOPPED):
                 return None
@@ -293,7 +293,7 @@ class Quiet:
             ):
                 return (type(event), peer.id, peer.host), CHATTER, peer.host
             case _:
-                # The node does it by itself; or it is as rare as a dead peer.
+                # The node's own doing, or as rare as a dead peer.
                 return None
 
     def _take(
@@ -305,9 +305,9 @@ class Quiet:
         now: float,
         wanted: int = 1,
     ) -> int:
-        """How many of the wanted lines are shown; the others are counted.
+        """How many of the wanted lines to show; counts the rest as left out.
 
-        ``about`` is kept for the line that tells of them.
+        ``about`` is kept for their summary.
         """
         source = self._sources.get(key)
         if source is None:
@@ -315,7 +315,7 @@ class Quiet:
             bucket = TokenBucket(rate.per_second, rate.at_once, now)
             source = self._sources[key] = _Source(host, bucket)
         elif source.left_out and now < source.dry_until:
-            # The way of a flood, up to a million times a second.
+            # The fast path: a flood comes here up to a million times a second.
             source.left_out += wanted
             source.last = now
             source.about = about
@@ -345,7 +345,7 @@ class Quiet:
         return self._everything.take(now, allowed)
 
     def _forget_some(self, now: float) -> None:
-        # One more comes, two may go: those that are quiet do not pile up.
+        # Forget up to two for each new one, so that quiet sources do not pile up.
         for key, oldest in tuple(islice(self._sources.items(), 2)):
             too_many = len(self._sources) >= MAX_KEPT
             if not too_many and (oldest.left_out or not oldest.bucket.is_full(now)):
@@ -363,7 +363,7 @@ class Quiet:
         self._others_lines += source.left_out
 
     def _due(self, now: float, until: float) -> list[tuple[Event, str]]:
-        """The summaries whose time comes at ``until``, or came before."""
+        """The summaries due at or before ``until``."""
         told: list[tuple[Event, str]] = []
         while self._untold:
             key, source = next(iter(self._untold.items()))
@@ -400,7 +400,7 @@ class Quiet:
         return is_news
 
     def _summary(self, source: _Source) -> tuple[Event, str]:
-        """One line for all that was left out of a source, with its event."""
+        """One line that sums up what was left out of a source, with its event."""
         about, count = source.about, source.left_out
         more = f"{count} more"
         seconds = f"in {max(ceil(source.last - source.since), 1)} s"
@@ -418,7 +418,7 @@ class Quiet:
                 told = LeftOut(count=count, host=host)
             case _:
                 assert about is not None
-                # What has no line is not counted.
+                # An event without a line is never counted.
                 line = self._narrator.line(about) or ""
                 return (
                     about,

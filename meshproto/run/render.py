@@ -1,15 +1,15 @@
-"""Events to lines of text, for people at a terminal or a log file.
+"""Turns events into lines of text, for a terminal or a log file.
 
-Nothing here reads a clock or writes anywhere: an event goes in, a line without
-its time stamp comes out.  What peers chose (names, messages, addresses) passes
-through `visible` on its way into a line, so no peer can move the cursor, set a
-window's title, hide a part of its text or make up a second line.
+Nothing here reads a clock or writes anywhere: an event goes in, and a line without
+time stamp comes out.  Whatever a peer chose (names, messages, addresses) passes
+through `visible`, so no peer can move the cursor, set the window title, hide part of
+its text or forge a second line.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
 
 from meshproto.events import (
@@ -41,9 +41,10 @@ from meshproto.events import (
     PongReceived,
 )
 from meshproto.run.lookalikes import skeletons
+from meshproto.run.visible import clipped, columns_of, escaped, is_shown, visible
 from meshproto.wire.mesh1 import MAX_LINE
 
-#: What stands in brackets at the head of a line that no peer wrote.
+#: The tags, in brackets, that begin a line of ours, not one that a peer wrote.
 TAGS = frozenset(
     {
         "SYSTEM",
@@ -57,109 +58,25 @@ TAGS = frozenset(
     }
 )
 
-#: Addresses that a report, or a line of a debugger's, lists.
+#: How many addresses a report, or a debug line, lists.
 MAX_KNOWN_SHOWN = 10
-#: Bytes of the longest payload that is shown as text: no more than a line of chat.
+#: Longest payload, in bytes, shown as text: as long as a line of chat.
 MAX_TEXT_SHOWN = MAX_LINE
 
-_INDENT = "  "
 _TAB = "    "
-_JOINERS = "\u200c\u200d"
-#: Printable by Unicode's word, but nothing is to be seen of them.  First the
-#: letters and marks with the property ``Default_Ignorable_Code_Point`` (in
-#: DerivedCoreProperties.txt) that choose no form of another character, then
-#: symbols and letters that are drawn empty, or not at all in many fonts.
-_BLANKS = frozenset(
-    "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
-    "\u2800\u303f\ufffc\U00013441\U00013442\U00016fe4\U0001d159"
-)
-
-
-def visible(text: str) -> str:
-    r"""The text with everything that a reader would not see spelled out.
-
-    Control characters (tab and line breaks too), escape sequences, format
-    characters, bidirectional controls, line separators, blank letters, lone
-    surrogates, private and unassigned characters come out as ``\x1b``,
-    ``\u202e`` or ``\U000e0001``.  What stays as it is: letters, marks, digits,
-    punctuation, symbols and spaces of every script, and the two joiners
-    (U+200C, U+200D) between visible characters, where scripts and emoji need
-    them.  A mark at the very beginning is spelled out, for it would sit on
-    whatever the caller puts before the text.
-
-    The result has no line break, is safe on a terminal and can be encoded as
-    UTF-8.
-
-    >>> visible("red \x1b[31malert")
-    'red \\x1b[31malert'
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        char if _is_shown(text, index) else _escape(char)
-        for index, char in enumerate(text)
-    )
-
-
-def clipped(text: str, most: int) -> str:
-    """What `visible` makes of the text, in at most so many bytes of UTF-8.
-
-    What goes beyond is cut off, and its size told behind: ``... (9 more bytes)``.
-    The work is that of ``most`` bytes, however long the text is.
-
-    >>> clipped("0123456789", 4)
-    '0123 ... (6 more bytes)'
-    """
-    size = 0
-    # A character takes a byte at least.
-    for index, char in enumerate(text[: most + 1]):
-        piece = char if _is_shown(text, index) else _escape(char)
-        size += len(piece.encode())
-        if size > most:
-            break
-    else:
-        return visible(text)
-    kept = text[:index].rstrip(_JOINERS)
-    more = len(text[len(kept) :].encode("utf-8", "surrogatepass"))
-    what = "byte" if more == 1 else "bytes"
-    return f"{visible(kept)} ... ({more} more {what})"
-
-
-def guarded(line: str, columns: int) -> str:
-    """The line such that no row of a terminal can pass for a line of its own.
-
-    A terminal breaks a long line at its edge, so a message of the right length
-    could go on in the next row as what looks like a line of the program.  A
-    line of which that is to be feared is broken here, with every row that would
-    begin with a bracket set in; any other is left to the terminal.  How wide
-    some characters are is a matter of the terminal: both are reckoned with.
-    """
-    least = most = 0
-    for char in line:
-        if char == "[":
-            # A wide character at the edge may leave the last column of a row
-            # empty, or stand half beyond it.
-            edge = -(-max(least - least // columns, 1) // columns) * columns
-            if edge <= most + most // columns:
-                return "\n".join(_rows(line, columns))
-        narrow, wide = _widths(char)
-        least += narrow
-        most += wide
-    return line
 
 
 class Narrator:
-    """Tells one node's events as lines of text.
+    """Turns one node's events into lines of text.
 
-    It must be given every event of the node in order, by `line` or by `skip`,
-    for it learns from them which peers are connected: two whose names look
-    alike are told apart, and so is a peer whose name looks like the node's own
-    or like one of the `TAGS`.  It knows nothing of those that have gone.
+    Pass it every event of the node in order, by `line` or `skip`, because it learns
+    from them which peers are connected.  It adds an address to the name of a peer
+    that looks like another connected peer's, the node's own, or one of the `TAGS`.
+    It forgets peers that have left.
 
-    ``own_name`` is the node's name (`NodeStarted` corrects it); wire chatter
-    is told only with ``debug``.  ``longest`` bounds a line, in bytes: what is
-    longer is `clipped`.  Only a name and an address of a peer that do not fit
-    by themselves go beyond.
+    ``own_name`` is the node's name (`NodeStarted` corrects it).  Wire chatter gets
+    lines only with ``debug``.  ``longest`` limits a line, in bytes: a longer one is
+    `clipped`, unless a peer's name and address alone exceed it.
     """
 
     def __init__(
@@ -171,15 +88,15 @@ class Narrator:
         self._own_looks = _looks(own_name)
         self._max_peers = 0
         self._peers: dict[Hashable, Peer] = {}
-        #: How many peers there are of each look of a name.
+        #: How many peers have a name with each look.
         self._named: dict[str, int] = {}
         self._reaped: set[Hashable] = set()
         self._is_leaving = False
 
     def line(self, event: Event) -> str | None:
-        """The line that tells the event; None when there is nothing to show.
+        """The line for an event, without time stamp or line break.
 
-        The line has no time stamp and no line break.
+        None if there is nothing to show.
         """
         self._before(event)
         text = self._debug_line(event) if self._debug else None
@@ -191,35 +108,35 @@ class Narrator:
         return text
 
     def skip(self, event: Event) -> None:
-        """Learn from an event of which no line is wanted."""
+        """Learn from an event without making a line."""
         self._before(event)
         self._after(event)
 
     def fitted(self, line: str) -> str:
-        """The line, `clipped` to the longest that there may be."""
+        """The line, `clipped` to the longest allowed."""
         return line if self._longest is None else clipped(line, self._longest)
 
     @property
     def peers(self) -> tuple[Peer, ...]:
-        """The peers that are connected, as the events tell."""
+        """The connected peers, going by the events so far."""
         return tuple(self._peers.values())
 
     @property
     def seats(self) -> str:
-        """How many peers are connected, of how many: ``2/20 peers``."""
+        """The number of connected peers and of seats: ``2/20 peers``."""
         return f"{len(self._peers)}/{self._max_peers} peers"
 
     def own_message(self, text: str) -> str:
-        """The line that shows what the node's own user said."""
+        """The line for a message from the node's own user."""
         return f"[{_shown_name(self._own_name)}] {visible(_untabbed(text))}"
 
     def label(self, peer: Peer) -> str:
-        """What to call a peer: its name, and where it is when that is needed.
+        """What to call a peer: its name, with its address if that is needed.
 
-        ``bob``, or ``bob@10.0.0.2:8002`` where the name alone would deceive:
-        it looks like that of another connected peer, like this node's, like one
-        of the `TAGS`, or it has an ``@`` itself.  Two such at one host that do
-        not tell where they listen get their IDs as well.
+        ``bob``, or ``bob@10.0.0.2:8002`` if the name alone could mislead: it looks
+        like that of another connected peer, this node or one of the `TAGS`, or
+        contains an ``@``.  If two such peers on one host have no known listening
+        address, their IDs are added.
         """
         name = _shown_name(peer.name)
         if not self._is_ambiguous(peer):
@@ -231,7 +148,7 @@ class Narrator:
             for key, other in self._peers.items()
             if key != _key(peer)
         ):
-            label += "#" + _shown_name(peer.id).replace("@", _escape("@"))
+            label += "#" + _shown_name(peer.id).replace("@", escaped("@"))
         return label
 
     def peers_report(
@@ -243,9 +160,9 @@ class Narrator:
     ) -> tuple[str, ...]:
         """The connected peers and the address book, as lines of a table.
 
-        ``now`` is read from the clock of the peers' ``last_heard``.  Of the
-        address book at most `MAX_KNOWN_SHOWN` entries are shown, connected
-        ones first, and how many more there are.
+        ``now`` is a time of the clock that the peers' ``last_heard`` uses.  At most
+        `MAX_KNOWN_SHOWN` entries of the address book are listed, connected ones
+        first; the rest are counted.
         """
         lines = ["No connected peers"]
         if peers:
@@ -309,7 +226,7 @@ class Narrator:
             case ConnectionFailed(target=target, reason=reason):
                 return f"[ERROR] {_failed(str(target), reason)}"
             case _:
-                # Chatter, or an event of a later version: nothing to show.
+                # Wire chatter, or an event of a later version.
                 return None
 
     def _said(self, peer: Peer, text: str) -> str:
@@ -351,7 +268,7 @@ class Narrator:
 
     def _disconnected(self, peer: Peer, reason: CloseReason) -> str | None:
         if reason is CloseReason.STOPPED:
-            # It is this node that goes, not its peers: one line for all of them.
+            # This node is leaving, not its peers: one line covers all of them.
             told, self._is_leaving = self._is_leaving, True
             name = _shown_name(self._own_name)
             return None if told else f"[SYSTEM] Node {name} is leaving the mesh"
@@ -409,72 +326,21 @@ class Narrator:
         ]
 
 
-def _is_shown(text: str, index: int) -> bool:
-    char = text[index]
-    if char in _JOINERS:
-        around = text[max(index - 1, 0) : index] + text[index + 1 : index + 2]
-        return len(around) == 2 and all(
-            each.isprintable() and not each.isspace() and each not in _BLANKS
-            for each in around
-        )
-    if index == 0 and unicodedata.category(char).startswith("M"):
-        return False
-    if char.isprintable():
-        return char not in _BLANKS
-    return unicodedata.category(char) == "Zs"
-
-
-def _rows(line: str, columns: int) -> Iterator[str]:
-    """The line in rows that no terminal has to break."""
-    row, used = "", 0
-    for char in line:
-        narrow, wide = _widths(char)
-        if row and used + wide > columns:
-            yield row
-            # What takes no room lets the bracket behind it be the first.
-            row = "" if narrow and char != "[" else _INDENT
-            used = len(row)
-        row += char
-        used += wide
-    yield row
-
-
-def _widths(char: str) -> tuple[int, int]:
-    """How many columns a character takes on one terminal or another."""
-    if char.isascii():
-        return 1, 1
-    category, width = unicodedata.category(char), unicodedata.east_asian_width(char)
-    if category[0] == "L" and width in "WF":
-        return 2, 2
-    if category[0] == "L" and width in ("N", "Na", "H") and ord(char) < 0x530:
-        return 1, 1
-    return 0, 2
-
-
-def _escape(char: str) -> str:
-    code = ord(char)
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    if code < 0x10000:
-        return f"\\u{code:04x}"
-    return f"\\U{code:08x}"
-
-
 def _untabbed(text: str) -> str:
-    """The text with a tab as spaces: people and programs indent."""
+    """The text with each tab as spaces, so that indented text stays readable."""
     return text.replace("\t", _TAB)
 
 
 def _shown_name(name: str) -> str:
-    """A name, or an ID, such that it cannot end the brackets it stands in."""
+    """A name or ID, made safe: it cannot close the brackets around it."""
     shown = visible(name)
     if shown.isalnum():
         return shown
-    return "".join(_escape(char) if _is_bracket(char) else char for char in shown)
+    return "".join(escaped(char) if _is_bracket(char) else char for char in shown)
 
 
 def _is_bracket(char: str) -> bool:
-    """Whether it is a square bracket, or looks like one."""
+    """Whether a character is, or looks like, a square bracket."""
     if char.isalnum():
         return False
     kind = unicodedata.name(char, "")
@@ -490,8 +356,8 @@ _LIKE_SQUARE_BRACKETS = (
 
 @lru_cache(maxsize=1024)
 def _looks(name: str) -> frozenset[str]:
-    """How the name looks, as it is shown, and without what is spelled out."""
-    seen = [char for index, char in enumerate(name) if _is_shown(name, index)]
+    """How a name looks: as shown, and without its escaped characters."""
+    seen = [char for index, char in enumerate(name) if is_shown(name, index)]
     return skeletons(_shown_name(name)) | skeletons("".join(seen))
 
 
@@ -537,10 +403,10 @@ def _duration(seconds: float) -> str:
 
 
 def _table(rows: Iterable[list[str]]) -> list[str]:
-    """Rows with their columns aligned; a column that is empty takes no room."""
+    """Rows with their columns aligned, and empty columns left out."""
     cells = list(rows)
     columns = [column for column in zip(*cells, strict=True) if any(column)]
-    widths = [max(map(_columns, column)) for column in columns]
+    widths = [max(map(columns_of, column)) for column in columns]
     return [
         "  " + "  ".join(map(_padded, row, widths)).rstrip()
         for row in zip(*columns, strict=True)
@@ -548,14 +414,4 @@ def _table(rows: Iterable[list[str]]) -> list[str]:
 
 
 def _padded(text: str, columns: int) -> str:
-    return text + " " * (columns - _columns(text))
-
-
-def _columns(text: str) -> int:
-    """How many columns of a terminal the text takes, about."""
-    return sum(
-        0
-        if unicodedata.combining(char) or char in _JOINERS
-        else 1 + (unicodedata.east_asian_width(char) in "WF")
-        for char in text
-    )
+    return text + " " * (columns - columns_of(text))

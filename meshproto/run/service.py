@@ -1,4 +1,4 @@
-"""A node as a Twisted service, to set under any `Application`."""
+"""A node as a Twisted service, for any `Application`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from meshproto.run.quiet import LOG, LeftOut
 from meshproto.run.render import Narrator
 from meshproto.run.teller import Teller
 
-#: Bytes of the longest line of the log.
+#: Longest line of the log, in bytes.
 MAX_LOG_LINE = 1024
 
 
@@ -34,18 +34,17 @@ class MeshService(Service):
         service = MeshService(MeshNode(NodeConfig(port=8001)))
         service.setServiceParent(application)
 
-    An event is one line of the log, with the text that the prompt shows, cut at
-    1 KiB.  Its fields are ``event`` (the name of the event's type) and, as far
-    as the event has them, ``peer`` and ``peer_id`` (name and ID as the peer
-    gave them), ``address`` and ``direction``.  Errors are logged as errors,
-    what is tried again as warnings; wire chatter is logged, at debug level,
-    only with ``debug``.
+    Each event is one line of the log: the text that the prompt shows, cut at 1 KiB.
+    Its fields are ``event`` (the name of the event's type) and, if the event has
+    them, ``peer`` and ``peer_id`` (name and ID as the peer gave them), ``address``
+    and ``direction``.  Errors are logged as errors, failures that will be retried as
+    warnings.  Wire chatter is logged only with ``debug``, at debug level.
 
-    What others cause is logged at a bounded rate.  The rest is counted: a line
-    whose ``event`` is ``LeftOut`` has their number as ``count``.  A seed that
-    stays dead is told of less and less often.
+    Lines that peers cause are limited to a rate.  The rest are counted: a line whose
+    ``event`` is ``LeftOut`` has their number as ``count``.  A seed that stays dead is
+    reported less and less often.
 
-    ``node`` is not started yet; a node, and so a service, runs once.
+    ``node`` must not be started yet.  A node, and so its service, runs once.
     """
 
     _log = Logger()
@@ -60,26 +59,23 @@ class MeshService(Service):
     # Service
 
     def startService(self) -> None:
-        """Start the node; `when_started` tells how that went."""
+        """Start the node; `when_started` reports the result."""
         super().startService()
         starting = maybeDeferred(self.node.start)
         starting.addCallbacks(self._started, self._not_started)
 
     def stopService(self) -> Deferred[None]:
-        """Stop the node.
-
-        The Deferred fires when it has left the mesh and every link is closed.
-        """
+        """Stop the node; fires when every link is closed and the port is free."""
         super().stopService()
         return maybeDeferred(self.node.stop).addBoth(self._stopped)
 
     def when_started(self) -> Deferred[None]:
-        """Tell whether the node listens.
+        """Wait until the node listens.
 
-        Each call returns a new Deferred.  It fires as soon as the node
-        listens, at once if it does already, and fails with what hindered it,
-        normally `twisted.internet.error.CannotListenError`.  The failure is in
-        the log as well, so it is not lost when nobody asks.
+        Each call returns a new Deferred.  It fires once the node is listening, at
+        once if it already is, and fails with the reason why it cannot, usually
+        `twisted.internet.error.CannotListenError`.  The failure is also logged, so it
+        is not lost if nobody calls this.
         """
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)

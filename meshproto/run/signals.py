@@ -1,8 +1,8 @@
-"""Signals of a process in which threads block in calls of the system.
+"""Signal handling in a process with threads that block in system calls.
 
-What a process does about a signal is changed while signals may arrive.  The
-interpreter prints a traceback for one that it has received but not handled by
-then, so it is held back, in the main thread here and in every other for good.
+Signals may arrive while their handlers are being changed.  If the interpreter has
+received one but not yet handled it by then, it prints a traceback.  So signals are
+blocked: in the main thread during the change, in all other threads always.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_back(numbers: Iterable[int]) -> Iterator[None]:
-    """Within it this thread, and a thread that it starts, receive none of them.
+    """Block these signals in this thread, and in threads started meanwhile.
 
-    They arrive afterwards.  Where the system cannot do that, nothing happens.
+    They arrive afterwards.  Does nothing on systems that cannot block signals.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -29,6 +29,6 @@ def held_back(numbers: Iterable[int]) -> Iterator[None]:
 
 
 def set_signal(number: int, handler: signal.Handlers) -> None:
-    """Take a signal from its handler: ignore it, or let it do its default."""
+    """Replace the handler of a signal: ignore it, or restore its default action."""
     with held_back({number}):
         signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""``twistd meshnode``: a node as a daemon."""
+"""``twistd meshnode``: runs a node as a daemon."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from meshproto.run.signals import set_signal
 
 
 class Options(MeshOptions):
-    """What stands after ``twistd meshnode``."""
+    """The arguments after ``twistd meshnode``."""
 
     synopsis = "[options]"
     examples = (
@@ -46,17 +46,17 @@ class Options(MeshOptions):
 
 
 class StartFailed(Exception):
-    """The daemon cannot do its work; the text says why."""
+    """The daemon cannot work; the text says why."""
 
 
 class DaemonService(MeshService):
-    """A node that is all that its process is for: without it the process ends.
+    """A node that is its process's only purpose: if it fails, the process ends.
 
     ``daemonizes`` says that the process leaves its terminal before the service
     starts.
 
-    From its start on SIGINT, SIGTERM and SIGHUP stop the reactor, unless the
-    process was started with them ignored.
+    Once started, SIGINT, SIGTERM and SIGHUP stop the reactor, except those that the
+    process was started with ignored.
     """
 
     _log = Logger()
@@ -75,10 +75,10 @@ class DaemonService(MeshService):
     def startService(self) -> None:
         """Start the node.
 
-        When that fails at once, raises `SystemExit` with status 1 after one
-        line on standard error, or `StartFailed` where ``twistd`` waits beyond
-        a fork for an exception that it can show.  When it fails later, the
-        reactor is stopped, and the process ends with status 1.
+        If that fails at once, raises `SystemExit` with status 1 after one line on
+        standard error; or, if ``twistd`` has forked and its parent process waits for
+        an exception to show, `StartFailed`.  If it fails later, stops the reactor,
+        and the process ends with status 1.
         """
         self._handle_signals()
         self._is_starting = True
@@ -91,9 +91,9 @@ class DaemonService(MeshService):
             exit_with(EXIT_FAILED, Options.command, self._problem)
 
     def _handle_signals(self) -> None:
-        # The reactor takes over the first two only when it runs, which is after
-        # the log says that the node listens, and it never looks at the third.
-        # A process that ignores one of them, as under nohup, goes on doing so.
+        # The reactor handles the first two only once it runs, which is after the log
+        # says that the node listens, and never handles the third.  A signal that the
+        # process ignores, as under nohup, stays ignored.
         for name, default, handler in (
             ("SIGINT", signal.default_int_handler, self._reactor.sigInt),
             ("SIGTERM", signal.SIG_DFL, self._reactor.sigTerm),
@@ -104,7 +104,7 @@ class DaemonService(MeshService):
                 signal.signal(number, partial(self._received, handler))
 
     def _received(self, handler: Callable[[int], None], number: int, _: object) -> None:
-        # What is logged while a line is being written gets lost, so not here.
+        # Do not log here: a line logged while another is being written gets lost.
         self._reactor.callFromThread(handler, number)
 
     def _hung_up(self, number: int) -> None:
@@ -121,8 +121,8 @@ class DaemonService(MeshService):
         if self._is_starting:
             return
         complain(Options.command, self._problem)
-        # A stopped reactor leads to status 0, or to a signal: what runs last
-        # decides, after the log and the file with the process's ID are done.
+        # After a stopped reactor, twistd exits with status 0, or by a signal.  This
+        # runs last, once the log is closed and the PID file removed, and so decides.
         atexit.register(_end_with_failure)
         self._reactor.stop()
 
@@ -130,9 +130,9 @@ class DaemonService(MeshService):
 def makeService(options: MeshOptions) -> IService:
     """The service that ``twistd`` runs.
 
-    Raises `SystemExit` after one line on standard error, while the process
-    still has its terminal: with status 2 for an endpoint string that cannot be
-    read, with 1 when the node could not listen.
+    Raises `SystemExit` after one line on standard error, while the process still has
+    its terminal: with status 2 for an invalid endpoint string, with 1 if the node
+    cannot listen.
     """
     from twisted.internet import reactor
 
@@ -150,7 +150,7 @@ def makeService(options: MeshOptions) -> IService:
 
 
 def _daemonizes(options: MeshOptions) -> bool:
-    # `twistd` has the setting, `twist` never forks and has it not.
+    # Only `twistd` has this setting; `twist` never forks.
     return options.parent is not None and not options.parent.get("nodaemon", True)
 
 
@@ -160,7 +160,7 @@ def _end_with_failure() -> None:
 
 
 def _die_of(number: int) -> None:
-    """Let whoever waits for the process see what ended it."""
+    """End by this signal, so that the parent process sees what ended us."""
     _flush()
     set_signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

@@ -1,4 +1,4 @@
-"""Has what happens to a node told as lines, without letting anybody flood them."""
+"""Writes what happens to a node as lines, without letting any peer flood them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from meshproto.interfaces import IMesh
 from meshproto.run.quiet import Quiet, Rates, shown_kinds
 from meshproto.run.render import Narrator
 
-#: It takes a line and the event that it tells.
+#: Called with an event and its line.
 Write = Callable[[Event, str], object]
 
 
 class Teller:
-    """Subscribes to a node and writes a line for each event that is shown.
+    """Subscribes to a node and writes a line for each event to show.
 
-    What `Quiet` leaves out is told by a timer, if no event comes before.
+    A timer writes the summaries of `Quiet` if no event comes first.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Teller:
         self._unsubscribe = node.subscribe(self._event_emitted, *shown_kinds(debug))
 
     def stop(self) -> None:
-        """Tell what is left, and nothing more."""
+        """Write the remaining summaries, then stop."""
         self._unsubscribe()
         if self._telling is not None:
             self._telling.cancel()

@@ -1,12 +1,11 @@
 """The prompt at a terminal.
 
-It is drawn by prompt_toolkit, which runs on the event loop of Twisted's
-asyncio reactor.  What is shown meanwhile goes above the prompt, and the line
-that is being typed stays whole.
+prompt_toolkit draws it, on the event loop of Twisted's asyncio reactor.  Output
+appears above the prompt and does not disturb the line being typed.
 
-Colours are given to what stands in brackets at the head of a line.  They are
-chosen here, and put in after the line has its final rows, so nothing that a
-peer wrote can bring one along, and no width counts them.
+Only the bracketed head of a line is coloured.  The colours are chosen here and added
+after the line is wrapped, so a peer cannot inject any, and they do not count towards
+the width.
 """
 
 from __future__ import annotations
@@ -26,7 +25,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from meshproto.run.history import MAX_LINES, HistoryFile
-from meshproto.run.render import TAGS, guarded
+from meshproto.run.render import TAGS
+from meshproto.run.visible import guarded
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 PROMPT = "> "
 
-#: The time, and what stands in brackets behind it, in one row.
+#: The time and the bracketed text after it, in one row.
 _HEAD = re.compile(r"(\[\d\d:\d\d:\d\d\] )(\[([^\]\n]*)\])")
 _RED, _CYAN = "31", "36"
-#: For names: those of the 16 colours that can be read on black and on white.
+#: For names: those of the 16 colours that are legible on both black and white.
 _PALETTE = ("32", "33", "35", "94", "95", "1;32", "1;33", "1;35")
 
 _LINE_END = re.compile("\r\n|\r|\n")
@@ -50,10 +50,10 @@ _DUMB = ("dumb", "unknown")
 
 
 class Terminal:
-    """Lines that are typed at a terminal, and lines that are shown there.
+    """Reads lines typed at a terminal, and shows lines there.
 
-    Tab offers what ``complete`` makes of the line up to the cursor.  What is
-    typed is kept in ``history``, if there is one.
+    Tab offers what ``complete`` returns for the line up to the cursor.  Typed lines
+    are kept in ``history``, if given.
     """
 
     _log = Logger()
@@ -78,18 +78,18 @@ class Terminal:
         self._patches = ExitStack()
 
     def open(self) -> Deferred[None]:
-        """Show the prompt; the Deferred fires when it is there.
+        """Show the prompt; the Deferred fires when it is visible.
 
-        From now on until `closed` everything that the process writes to
-        standard output and standard error is shown above the prompt.
+        Until `closed`, everything that the process writes to standard output and
+        standard error appears above the prompt.
         """
-        # Nothing here needs to know where the cursor is, and a terminal that
-        # does not answer that question gets a warning instead of an answer.
+        # We do not need the cursor position, and prompt_toolkit prints a warning if
+        # the terminal does not answer that query.
         os.environ.setdefault("PROMPT_TOOLKIT_NO_CPR", "1")
         from prompt_toolkit.patch_stdout import StdoutProxy, patch_stdout
 
-        # Made first, for it must find the real standard output.  What others
-        # write goes through a second one, which lets no escape sequence pass.
+        # Made first, because it must find the real standard output.  Other output
+        # goes through a second proxy, which passes no escape sequences.
         output = StdoutProxy(raw=self._colours)
         self._output = cast(TextIO, self._patches.enter_context(output))
         self._patches.enter_context(patch_stdout())
@@ -114,32 +114,32 @@ class Terminal:
         (self._output or sys.stdout).write(f"{text}\n")
 
     async def next_line(self) -> str | None:
-        """The next line; None when the user is done and the prompt is gone."""
+        """The next line; None once the user is done and the prompt is gone."""
         while not self._lines and self._prompting is not None:
             self._waiting = Deferred()
             await self._waiting
         return self._lines.popleft() if self._lines else None
 
     def close(self) -> None:
-        """Take the prompt away."""
+        """Remove the prompt."""
         if self._session is not None:
             app = self._session.app
             if app.is_running and not app.is_done:
                 app.exit(exception=EOFError())
 
     async def closed(self) -> None:
-        """Wait until the prompt is gone and the terminal is as it was."""
+        """Wait until the prompt is gone and the terminal is restored."""
         while self._prompting is not None:
             self._waiting = Deferred()
             await self._waiting
 
     def flush(self) -> None:
-        """Show what has not been shown yet; the prompt is gone already."""
+        """Show pending lines; the prompt is already gone."""
         self._output = None
         self._patches.close()
 
     def restore(self) -> None:
-        """Put the terminal back at once, for a process that ends at once."""
+        """Restore the terminal at once, for a process that ends at once."""
         self._restore()
 
     def _make_session(self) -> PromptSession[str]:
@@ -154,8 +154,8 @@ class Terminal:
             enable_suspend=True,
             erase_when_done=True,
         )
-        # The prompt stays while its lines are taken: a prompt for each line
-        # would leave a gap in which what is shown meets what is drawn.
+        # One prompt reads all lines.  A new prompt for each would leave a gap in which
+        # output and drawing could collide.
         session.default_buffer.accept_handler = self._accepted
         return session
 
@@ -179,7 +179,7 @@ class Terminal:
 
 
 def is_usable(stdin: Any, stdout: Any) -> bool:
-    """Whether a prompt can be drawn: both are one's terminal, and not a dumb one."""
+    """Whether a prompt can be drawn: both are a terminal, and it is not dumb."""
     return (
         all(stream is not None and stream.isatty() for stream in (stdin, stdout))
         and os.environ.get("TERM", "").lower() not in _DUMB
@@ -187,15 +187,15 @@ def is_usable(stdin: Any, stdout: Any) -> bool:
 
 
 def wants_colours(environ: Mapping[str, str]) -> bool:
-    """Whether a terminal is to get colours: no-color.org says how to refuse."""
+    """Whether to use colours; users turn them off as no-color.org says."""
     return not environ.get("NO_COLOR")
 
 
 def coloured(text: str) -> str:
-    """A line as it is shown, with its head in colour.
+    """A finished line with its head coloured.
 
-    A word of ours gets one colour, an error another; a name has its own, the
-    same wherever it is shown.  A line without the time before it stays as it is.
+    Tags have one colour and errors another; each name has its own, the same
+    everywhere.  A line that does not begin with the time is unchanged.
     """
     head = _HEAD.match(text)
     if head is None:
@@ -216,7 +216,7 @@ def _columns() -> int:
 
 
 def _terminal_modes() -> Callable[[], None]:
-    """A function that puts the terminal's modes back to what they are now."""
+    """A function that restores the terminal's present modes."""
     try:
         import termios
     except ImportError:
@@ -233,7 +233,7 @@ def _make_history(file: HistoryFile | None) -> History:
     read, append = file.read, file.append
 
     class FiledHistory(History):
-        """What was typed in this prompt and in those before."""
+        """The lines typed in this session and in earlier ones."""
 
         def load_history_strings(self) -> Iterable[str]:
             return reversed(read())
@@ -269,7 +269,7 @@ def _make_key_bindings(complete: Callable[[str], Iterable[str]]) -> KeyBindings:
 
     bindings = KeyBindings()
 
-    # A search in the history has its own ways to end.
+    # History search has its own bindings for Ctrl-C.
     @bindings.add("c-c", filter=has_focus(DEFAULT_BUFFER))
     def interrupt(event: KeyPressEvent) -> None:
         if event.current_buffer.text:
@@ -279,8 +279,8 @@ def _make_key_bindings(complete: Callable[[str], Iterable[str]]) -> KeyBindings:
 
     @bindings.add("tab", filter=has_focus(DEFAULT_BUFFER))
     def complete_line(event: KeyPressEvent) -> None:
-        # What is sure is put in at once, so that the keys that follow find it;
-        # the menu of a choice appears when the event loop gets to it.
+        # Insert a certain completion at once, so that the next keys apply to it.  A
+        # menu of choices opens on a later turn of the event loop.
         buffer = event.current_buffer
         text = buffer.document.text_before_cursor
         offered = list(complete(text))

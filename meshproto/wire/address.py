@@ -1,10 +1,10 @@
 """Where a node listens: ``host:port``, IPv6 in brackets.
 
-An address is a value that is either whole or absent.  Hosts are kept in one
-spelling (IP literals in their canonical form, IPv4 inside IPv6 as plain IPv4,
-names in lower case), so two equal texts of one host compare equal.  Whether
-two *different* hosts are one machine is not decided here: that takes a look at
-the machine (`INetwork.is_own_host`).
+Every address is valid: an invalid one cannot be made.  Hosts are kept in one
+spelling (IP literals in canonical form, IPv4 inside IPv6 as plain IPv4, names in
+lower case), so two spellings of one host compare equal.  This module does not
+decide whether two *different* hosts are one machine: only the machine itself can
+tell (`INetwork.is_own_host`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*\.?\Z")
 _MAX_NAME = 253
 _ENDPOINT = re.compile(r"[a-z][a-z0-9]*:[^:/=]*[:/=]")
 _HEX_AND_COLONS = re.compile(r"[0-9a-f:.]*\Z")
-# Resolvers read a name that ends so as an IPv4 address (0x7f000001, 127.0x1).
+# Resolvers read a name whose last label is a number as IPv4 (0x7f000001, 127.0x1).
 _NUMBER = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z")
 _ZONE = re.compile(r"[A-Za-z0-9._~-]+\Z")
 
-#: The names of loopback in the hosts files that systems come with.
+#: Loopback names in the hosts files that operating systems ship.
 _LOOPBACK_NAMES = frozenset(
     {
         "localhost",
@@ -40,8 +40,8 @@ _LOOPBACK_NAMES = frozenset(
     }
 )
 
-# A mesh of n nodes tells each address some n times: reading it once is a large
-# part of what a mesh costs to form.  Bounded, since peers choose the texts.
+# In a mesh of n nodes each address arrives about n times, and parsing it is a large
+# part of the cost of forming the mesh.  Bounded, since peers choose the texts.
 remembered = lru_cache(maxsize=4096)
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -51,8 +51,7 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 def ip_of(host: str) -> IPAddress | None:
     """The host as an IP address, or None when it is a name.
 
-    An IPv4 address that is wrapped into IPv6 (``::ffff:10.0.0.1``) comes back
-    as the IPv4 address that it means.
+    An IPv4-mapped IPv6 address (``::ffff:10.0.0.1``) comes back as IPv4.
     """
     try:
         ip = ipaddress.ip_address(host)
@@ -65,12 +64,12 @@ def ip_of(host: str) -> IPAddress | None:
 
 @remembered
 def normal_host(host: str) -> str:
-    """The one spelling of a host: an IP literal or a DNS name.
+    """The normal spelling of a host, which is an IP literal or a DNS name.
 
     Raises `AddressError` for anything else.
     """
     if len(host) > _MAX_NAME:
-        # Not even to be remembered as bad: peers choose the texts.
+        # Before `ip_of` would cache the text: peers choose the texts.
         raise AddressError(f"{host[:40]!r}... is too long for a host name")
     ip = ip_of(host)
     if ip is not None:
@@ -87,10 +86,10 @@ def normal_host(host: str) -> str:
 
 @remembered
 def is_loopback(host: str) -> bool:
-    """Whether the host means "this machine" wherever it is spoken.
+    """Whether the host means "this machine" on every machine.
 
-    ``localhost`` and the names below it count (RFC 6761, section 6.3), its
-    other names in hosts files, the whole of 127.0.0.0/8, and ::1.
+    True for ``localhost`` and its subdomains (RFC 6761, section 6.3), its aliases
+    in hosts files, all of 127.0.0.0/8, and ::1.
     """
     ip = ip_of(host)
     if ip is not None:
@@ -106,8 +105,8 @@ class _HostAndPort(NamedTuple):
 class PeerAddress(_HostAndPort):
     """A ``host`` and a TCP ``port`` at which a node may be reached.
 
-    It is a tuple of the two, and fast to look up.  Raises `AddressError` for a
-    host or port that is not valid, or not in its normal spelling.
+    A tuple, so that it is fast to look up.  Raises `AddressError` when the host or
+    the port is invalid, or the host is not in its normal spelling.
 
     >>> str(PeerAddress.parse("LocalHost:8001"))
     'localhost:8001'
@@ -128,7 +127,7 @@ class PeerAddress(_HostAndPort):
     def of(cls, host: str, port: int) -> PeerAddress:
         """The address of a host in any spelling.
 
-        Raises `AddressError` when host or port is not valid.
+        Raises `AddressError` when the host or the port is invalid.
         """
         return _made(host, port)
 
@@ -136,7 +135,7 @@ class PeerAddress(_HostAndPort):
     def parse(cls, text: str) -> PeerAddress:
         """Read ``host:port`` or ``[ipv6]:port``.
 
-        Raises `AddressError` with one line that names the text and what is
+        Raises `AddressError` with one line that quotes the text and says what is
         wrong with it.
         """
         return _parsed(text)
@@ -176,8 +175,8 @@ def _parsed(text: str) -> PeerAddress:
 class EndpointTarget:
     """A Twisted client endpoint string, such as ``tls:mesh.example.org:8001``.
 
-    It can be dialled, but it is never told to a peer: it means something only
-    on the machine where it was written.
+    It can be dialled but is never sent to a peer, since it has a meaning only on
+    the machine where it was written.
     """
 
     description: str
@@ -190,11 +189,11 @@ Target = PeerAddress | EndpointTarget
 
 
 def parse_target(text: str) -> Target:
-    """What a user may dial: ``host:port``, or a Twisted endpoint string.
+    """Read what a user may dial: ``host:port``, or a Twisted endpoint string.
 
-    A text is an endpoint string when it begins with the name of an endpoint
-    type and a colon (``unix:``, ``tls:``) and goes on with more than a port.
-    Raises `AddressError` for a text that is neither.
+    An endpoint string begins with an endpoint type and a colon (``unix:``,
+    ``tls:``), followed by more than a port.  Raises `AddressError` for a text that
+    is neither.
     """
     if _ENDPOINT.match(text) and not _HEX_AND_COLONS.match(text):
         return EndpointTarget(text)

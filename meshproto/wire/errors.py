@@ -1,4 +1,4 @@
-"""What can be wrong with bytes and texts; `meshproto.errors` has the whole tree."""
+"""The exceptions of the wire; `meshproto.errors` has the whole tree."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class LocalProtocolError(MeshError, ValueError):
 class RemoteProtocolError(MeshError):
     """A peer sent what the wire does not allow.
 
-    The text is the reason, fit for a log line: of the peer's bytes it quotes 40
-    at most, in ASCII with all else escaped.
+    The text is the reason and is safe to log: it quotes at most 40 of the peer's
+    bytes, and escapes everything but printable ASCII.
     """
 
 
 class LineTooLong(RemoteProtocolError):
-    """A peer sent something without an end within its limit."""
+    """A peer sent a line longer than the limit."""
 
 
 class AddressError(MeshError, ValueError):
@@ -28,4 +28,4 @@ class AddressError(MeshError, ValueError):
 
 
 class NoForm(LocalProtocolError):
-    """The wire has no form for such a message, whatever is in it."""
+    """The wire cannot carry this kind of message, whatever its content."""

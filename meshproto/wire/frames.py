@@ -1,19 +1,19 @@
-"""The frames of ``mesh/2``, whatever they say: headers, and fields in payloads.
+"""The frames of ``mesh/2``: their headers, and the fields in their payloads.
 
-A frame is one line of ASCII, its header, and the payload that the header
+A frame is one line of ASCII, its header, then the payload that the header
 announces::
 
     VERB argument argument +LENGTH<LF>
     LENGTH bytes
 
-A header without ``+LENGTH`` has no payload.  One space stands before each
-argument; a line ends with LF alone.  A header has at most 1 024 bytes with its
-line feed, a payload 64 512, so a frame has at most 64 KiB.
+A header without ``+LENGTH`` has no payload.  Exactly one space precedes each
+argument, and a line ends with LF alone.  A header has at most 1 024 bytes, line
+feed included, and a payload at most 64 512, so a frame has at most 64 KiB.
 
-Fields are lines ``key: value`` of UTF-8.  In a value ``\\\\`` stands for a
+Fields are ``key: value`` lines of UTF-8.  In a value ``\\\\`` stands for a
 backslash, ``\\n`` for LF and ``\\r`` for CR.
 
-What does not have this form raises `RemoteProtocolError`.
+Anything malformed raises `RemoteProtocolError`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from typing import Final, NamedTuple
 from meshproto.wire.errors import LocalProtocolError, RemoteProtocolError
 from meshproto.wire.greeting import quoted
 
-#: Bytes of the longest header, its line feed included.
+#: Bytes of the longest header, line feed included.
 MAX_HEADER: Final = 1024
 MAX_FRAME: Final = 64 * 1024
 #: Bytes of the longest payload of one frame.
 MAX_CHUNK: Final = MAX_FRAME - MAX_HEADER
 
-# Few headers come again and again.  Bounded, since peers choose them.
+# The same few headers repeat, so short ones are cached.  Bounded, since peers
+# choose them.
 _SHORT, _MOST = 32, 1024
 _VERB = rb"[A-Z][A-Z0-9_]{0,31}"
 _ARGUMENT = rb"[!-*,-~][!-~]*"
@@ -46,21 +47,21 @@ _ESCAPED = {"\\": "\\", "n": "\n", "r": "\r"}
 
 
 class Header(NamedTuple):
-    """What the first line of a frame says; ``length`` is that of the payload."""
+    """The first line of a frame; ``length`` is the payload's, in bytes."""
 
     verb: str
     arguments: tuple[str, ...]
     length: int
 
 
-#: What `parse_header` has read, by the line.
+#: The cache of `parse_header`: headers by their lines.
 remembered: dict[bytes, Header] = {}
 
 
 def parse_header(line: bytes) -> Header:
-    """Read a header, which comes without its line feed.
+    """Read a header, given without its line feed.
 
-    Raises `RemoteProtocolError` that names what is wrong with it.
+    Raises `RemoteProtocolError` saying what is wrong with it.
     """
     header = remembered.get(line)
     if header is None:
@@ -86,7 +87,7 @@ def _parse(line: bytes) -> Header:
 
 
 def _fault(line: bytes) -> str:
-    """What is wrong with a header that is not well-formed."""
+    """What is wrong with a malformed header."""
     if line.endswith(b"\r"):
         return "a header ends with LF alone"
     if not line:
@@ -101,16 +102,16 @@ def _fault(line: bytes) -> str:
 
 
 def too_long(line: bytes) -> RemoteProtocolError:
-    """The error for a header of which there is no end in `MAX_HEADER` bytes."""
+    """The error for a header that does not end within `MAX_HEADER` bytes."""
     return RemoteProtocolError(
         f"bad frame: a header has at most {MAX_HEADER} bytes: {quoted(line)}"
     )
 
 
 def frame(verb: str, *arguments: object, payload: bytes = b"") -> bytes:
-    """A whole frame.
+    """Build a whole frame.
 
-    Raises `LocalProtocolError` when the payload is too long for one.
+    Raises `LocalProtocolError` when the payload is too long for one frame.
     """
     if len(payload) > MAX_CHUNK:
         raise LocalProtocolError(
@@ -123,15 +124,15 @@ def frame(verb: str, *arguments: object, payload: bytes = b"") -> bytes:
 
 
 def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
-    """The lines of some fields, in their order."""
+    """Encode fields as lines, in the given order."""
     return "".join(f"{key}: {_escape(value)}\n" for key, value in fields).encode()
 
 
 def decode_fields(payload: bytes, what: str) -> dict[str, str]:
-    """Read the lines of some fields; ``what`` names them in an error.
+    """Read lines of fields; ``what`` names them in an error.
 
-    Raises `RemoteProtocolError` for what is no field, and for a key that comes
-    twice.
+    Raises `RemoteProtocolError` for a line that is not a field, an unknown escape,
+    a repeated key, and whatever `decode_lines` rejects.
     """
     if not payload:
         return {}
@@ -151,11 +152,11 @@ def decode_fields(payload: bytes, what: str) -> dict[str, str]:
     return fields
 
 
-def decode_lines(payload: bytes, what: str, most: int = MAX_CHUNK) -> list[str]:
+def decode_lines(payload: bytes, what: str) -> list[str]:
     """The lines of a payload, without their line feeds.
 
-    Raises `RemoteProtocolError` for what is not UTF-8, holds a CR, does not end
-    with a line feed, or has more than ``most`` lines.
+    Raises `RemoteProtocolError` for a payload that is not UTF-8, contains a CR, or
+    does not end with a line feed.
     """
     try:
         text = payload.decode("utf-8")
@@ -165,10 +166,7 @@ def decode_lines(payload: bytes, what: str, most: int = MAX_CHUNK) -> list[str]:
         raise RemoteProtocolError(f"{what}: the last line has no end")
     if "\r" in text:
         raise RemoteProtocolError(f"{what}: a CR")
-    lines = text.split("\n", most)
-    if lines.pop():
-        raise RemoteProtocolError(f"{what}: more than {most} lines")
-    return lines
+    return text.split("\n")[:-1]
 
 
 def _escape(value: str) -> str:

@@ -1,4 +1,4 @@
-"""The greeting: the first line of each end, before any wire is spoken.
+"""The greeting: the first line that each node sends, before any wire is chosen.
 
 ::
 
@@ -7,11 +7,11 @@
                           DUPLICATE    refused: I have that peer; closes
                           MAX_PEERS    refused: no seat left; closes
 
-A node that speaks ``mesh/2`` as well ends its ``ID:NAME`` with one tab.  A node that
-speaks ``mesh/1`` alone ignores that tab, as the original does with white space.
+A node that also speaks ``mesh/2`` ends its ``ID:NAME`` with one tab.  A node that
+speaks only ``mesh/1`` ignores the tab, as the original program trims white space.
 
-A line ends with LF or CRLF; we send LF.  It has at most 512 bytes, the line end
-not counted.  Anything else raises `RemoteProtocolError`: the link is closed
+A line ends with LF or CRLF; we send LF.  It has at most 512 bytes, not counting
+the line end.  Anything else raises `RemoteProtocolError`, and the link is closed
 without an answer.
 """
 
@@ -24,21 +24,21 @@ from meshproto.wire.messages import MAX_ID, MAX_NAME, Greeting, Refusal, is_id
 
 DELIMITER: Final = b"\n"
 MAX_HANDSHAKE_LINE: Final = 512
-#: At the end of a greeting: "I speak mesh/2 as well".
+#: Ends a greeting of a node that also speaks ``mesh/2``.
 MARK: Final = b"\t"
-#: Bytes of the longest greeting, with its mark: a character of a name takes up to
-#: four.
+#: Bytes of the longest greeting, mark included: each character of a name takes up
+#: to four.
 MAX_GREETING: Final = MAX_ID + 1 + 4 * MAX_NAME + len(MARK)
-#: Bytes of a far end's words that an error quotes.
+#: Most bytes from the far end that an error quotes.
 MAX_QUOTED: Final = 40
 
 
 def decode_greeting(line: bytes) -> Greeting:
-    """What a dialler's first line says.
+    """Read a dialler's first line.
 
-    Raises `RemoteProtocolError` with the reason when it is no ``ID:NAME``.
+    Raises `RemoteProtocolError` with the reason when it is not ``ID:NAME``.
     """
-    # What is not UTF-8 becomes what neither an ID nor a name may hold.
+    # Bytes that are not UTF-8 become surrogates, which no ID or name may contain.
     text = line.removesuffix(MARK).decode("utf-8", "surrogateescape")
     id, colon, name = text.partition(":")
     try:
@@ -50,7 +50,7 @@ def decode_greeting(line: bytes) -> Greeting:
 
 
 def decode_answer(line: bytes) -> Greeting | Refusal:
-    """What a listener answers to the greeting.
+    """Read a listener's answer to the greeting.
 
     Raises `RemoteProtocolError` with the reason when it is neither ``ID:NAME``
     nor a refusal.
@@ -62,7 +62,7 @@ def decode_answer(line: bytes) -> Greeting | Refusal:
 
 
 def encode_greeting(message: Greeting | Refusal) -> bytes:
-    """The line that says it, with its line end."""
+    """Encode a greeting or a refusal as a line, line end included."""
     if isinstance(message, Refusal):
         return f"{message.value}\n".encode()
     line = f"{message.id}:{message.name}".encode()
@@ -70,15 +70,12 @@ def encode_greeting(message: Greeting | Refusal) -> bytes:
 
 
 def not_a_node(said: bytes) -> str:
-    """What to tell of a far end that does not begin as a node does.
-
-    Quotes the beginning of its first line.
-    """
+    """The reason to give when the far end is not a node; quotes its first line."""
     line = said.partition(DELIMITER)[0].removesuffix(b"\r")
     return f"not a mesh node, it said {quoted(line)}"
 
 
 def quoted(said: bytes) -> str:
-    """The first `MAX_QUOTED` bytes for an error, in ASCII with all else escaped."""
+    """The first `MAX_QUOTED` bytes, quoted for an error as escaped ASCII."""
     text = ascii(said[:MAX_QUOTED])[2:-1].replace('"', '\\"')
     return f'"{text}{"..." if len(said) > MAX_QUOTED else ""}"'

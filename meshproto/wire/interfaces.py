@@ -1,63 +1,67 @@
-"""A wire: what two nodes speak once they have greeted each other.
+"""A wire: what two nodes speak after the greeting.
 
 `IWire` is stateless and shared by all links that speak it.  `IReader` is the
-reading side of one link: where a message begins and ends, and how long it may
-be, is known to it alone.
+reading side of one link, and alone knows where a message begins and ends and how
+long it may be.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
-from meshproto.wire.messages import Message
+from meshproto.wire.messages import Data, Message
 
 
 class IReader(Protocol):
-    """What arrives on one link, as messages."""
+    """Decodes what arrives on one link into messages."""
 
     @property
     def waiting(self) -> bool:
-        """Whether there is more to be had now, by ``feed(b"")``.
-
-        That is another batch of messages, or the error that comes after them.
-        """
+        """Whether ``feed(b"")`` would give more now: more messages, or an error."""
 
     def established(self) -> None:
-        """The handshake is over: messages of full size are taken from now on."""
+        """The handshake is over: accept messages of full size from now on."""
 
     def feed(self, data: bytes) -> list[Message]:
-        """Add bytes; returns the next messages, a new list.
+        """Add bytes; returns the next messages as a new list.
 
-        They are in the order in which they were sent, a batch of bounded size:
-        there are more while `waiting`, and bytes given meanwhile come after
-        those.  The list may be empty even then.
+        The list is a batch of bounded size, in the order of sending.  While
+        `waiting` is true more messages may follow, ahead of any bytes fed
+        meanwhile; a batch may be empty even then.
 
-        Raises `RemoteProtocolError` with the reason, `LineTooLong` where a
-        message has no end within its limit, when what comes next is not allowed
-        by the wire.  The reader is of no use after that.
+        Raises `RemoteProtocolError` with the reason when the wire does not allow
+        what comes next, and its subclass `LineTooLong` when a line exceeds its
+        limit.  The reader is unusable after that.
         """
 
 
 class IWire(Protocol):
-    """How messages become bytes, and who reads the bytes of the far end.
+    """Encodes messages, and makes the readers that decode them.
 
-    A wire is hashable: what is said to many peers is encoded once for each.
+    A wire is hashable, so that a broadcast is encoded once for each wire.
     """
 
-    #: Its name, ``mesh/1`` or ``mesh/2``.
+    #: ``mesh/1`` or ``mesh/2``.
     name: str
 
     def encode(self, message: Message) -> bytes:
-        """A message as bytes.
+        """Encode a message.
 
-        Raises `LocalProtocolError` for one that has no form on this wire.
+        Raises `LocalProtocolError` for one that this wire cannot carry.
+        """
+
+    def pieces(self, message: Data) -> Iterator[bytes]:
+        """The frames of a payload; other frames may be sent between them.
+
+        Raises what `encode` raises, before the first frame.
         """
 
     def encode_chat(self, text: str) -> bytes:
-        """A chat message as bytes; raises what `encode` raises."""
+        """Encode one chat message, for `block_of`; raises what `encode` raises."""
 
     def block_of(self, encoded: list[bytes]) -> bytes:
-        """Encoded chat that leaves together, as one piece."""
+        """Join encoded chat messages that are sent together."""
 
     def reader(self) -> IReader:
-        """The reading side of a new link."""
+        """A reader for a new link."""

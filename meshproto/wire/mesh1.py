@@ -1,6 +1,6 @@
-"""The wire, ``mesh/1``: lines to values and values to lines.
+"""The wire ``mesh/1``: lines to values and values to lines.
 
-UTF-8 lines over TCP, after the greeting (`greeting`).  We send LF; we take LF
+UTF-8 lines over TCP, after the greeting (`greeting`).  We send LF and accept LF
 and CRLF::
 
     dialler -> listener   REQUEST_PEERS        at once
@@ -9,17 +9,17 @@ and CRLF::
     either                PING / PONG          health check and its answer
     either                <any other text>     a chat message
 
-An ``addr`` is ``host:port``, IPv6 in brackets.  A line holds at most 16 384
-bytes, the line end not counted.
+An ``addr`` is ``host:port``, IPv6 in brackets.  A line has at most 16 384 bytes,
+not counting the line end.
 
-Nothing is nonsense: a bad entry in ``PEERS`` is skipped and counted, bytes that
-are not UTF-8 become replacement characters, an empty line is ignored, and a line
-with no other meaning is chat.
+Every line that is not too long is valid: a bad entry in ``PEERS`` is skipped and
+counted, bytes that are not UTF-8 become replacement characters, an empty line is
+ignored, and a line with no other meaning is chat.
 
-Chat that would be read as a command is sent with U+2060 (word joiner, no
-width) before it, and one leading U+2060 is taken off on arrival, so every line
-of text arrives as it was sent.  The original program trims white space before
-it compares, so a padded command counts as a command here.
+Chat that looks like a command is sent with a leading U+2060 (word joiner, no
+width), and the receiver strips one leading U+2060, so every line of text arrives as
+it was sent.  The original program trims white space before it compares, so padded
+commands are escaped too.
 
 This is the only module that knows the grammar.  It reads no clock and knows
 neither sockets nor peers.
@@ -27,6 +27,7 @@ neither sockets nor peers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from operator import itemgetter
 from typing import Final
 
@@ -38,6 +39,7 @@ from meshproto.wire.messages import (
     MAX_RUN,
     Chat,
     Chats,
+    Data,
     Greeting,
     Message,
     PeerList,
@@ -48,9 +50,9 @@ from meshproto.wire.messages import (
 )
 
 MAX_LINE: Final = 16_384
-#: Lines and bytes that are decoded at once: as values, short lines take many
-#: times their memory.  What a transport reads at once (64 KiB), with the line
-#: that was incomplete before it, is one piece.
+#: Most lines and bytes that are decoded at once.  Bounded, because short lines take
+#: many times their memory as values.  One piece holds a read of the transport
+#: (64 KiB) and the incomplete line before it.
 MAX_LINES: Final = 2048
 PIECE: Final = 128 * 1024
 
@@ -60,21 +62,21 @@ _PING = "PING"
 _PONG = "PONG"
 _REQUEST_PEERS = "REQUEST_PEERS"
 _PEERS = "PEERS:"
-#: With what a line that is not simply chat can begin.
+#: The first characters of lines that may not be plain chat.
 _SUSPECT = frozenset({"", "P", "R", WORD_JOINER})
 _SUSPECT_CHARACTERS = tuple(_SUSPECT - {""})
 _BEGINNING = itemgetter(slice(1))
-# BYTES: is a command only to later builds of the original; the escape costs
-# nothing and keeps such a line chat there too.
+# Only later builds of the original know the command BYTES:.  Escaping it keeps such
+# a line chat there too.
 _COMMAND_PREFIXES = (_PEERS, "BYTES:")
 _COMMANDS = frozenset({_PING, _PONG, _REQUEST_PEERS})
-#: With what a text can begin that has to be told from a command.
+#: The first characters of texts that may need the escape.
 _ESCAPED = frozenset({text[0] for text in (*_COMMANDS, *_COMMAND_PREFIXES)}) | {
     WORD_JOINER
 }
 
 
-# One of each: a flood of them is a list of the same.
+# Shared, so that a flood of them makes no new objects.
 _WORDS: Final[dict[str, Message]] = {
     _PING: Ping(),
     _PONG: Pong(),
@@ -83,7 +85,7 @@ _WORDS: Final[dict[str, Message]] = {
 
 
 class Mesh1:
-    """The codec of ``mesh/1``: lines in and out, with their line ends, and no state."""
+    """The codec of ``mesh/1``.  Stateless; its lines include their line ends."""
 
     name = "mesh/1"
 
@@ -94,16 +96,16 @@ class Mesh1:
         self._max_addresses = max_addresses
 
     def read(self, data: bytes, limit: int) -> tuple[list[Message], int]:
-        """What the lines at the beginning say, and how many bytes they are.
+        """Decode the lines at the beginning of ``data``.
 
-        Chat that is not interrupted makes one `Chats`; empty lines say nothing.  As
-        many lines as are complete and have at most ``limit`` bytes without
-        their line end (LF or CRLF), but no more than `MAX_LINES`, nor than
-        `PIECE` bytes.  None, and 0 bytes, when the first line is not complete or
-        too long.
+        Returns their messages and how many bytes they took.  Consecutive chat makes
+        one `Chats` of at most `MAX_RUN` texts; empty lines are ignored.  Reads
+        complete lines of at most ``limit`` bytes, not counting the line end (LF or
+        CRLF), and stops at `MAX_LINES` lines or `PIECE` bytes.  Returns no messages
+        and 0 when the first line is incomplete or too long.
         """
         if len(data) <= limit and len(data) <= PIECE:
-            # Nearly always, and not worth a call.
+            # The common case, inlined to save a call.
             end = data.rfind(DELIMITER) + 1
         else:
             end = next_lines(data, limit)
@@ -121,10 +123,10 @@ class Mesh1:
         return self._messages(joined, texts), end
 
     def _messages(self, joined: str, texts: list[str]) -> list[Message]:
-        # A line feed is no part of a longer UTF-8 sequence, so each text is what
-        # its line says by itself.
+        # A line feed is never part of a longer UTF-8 sequence, so decoding the lines
+        # together gives what decoding each alone would.
         if len(texts) == 1:
-            # Nearly always, and a single message waits for nothing else.
+            # The common case, and the one where latency counts.
             if joined[:1] not in _SUSPECT:
                 return [Chats((joined,))]
             is_mixed = True
@@ -151,10 +153,11 @@ class Mesh1:
         return messages
 
     def encode(self, message: Message) -> bytes:
-        """The line that says it, with its line end.
+        """Encode a message as a line, line end included.
 
-        Raises `LocalProtocolError` for a chat text that has no form on this
-        wire: empty, with a line break, not encodable, or too long.
+        Raises `LocalProtocolError` for a chat text that is empty, has a line break,
+        cannot be encoded or is too long, and its subclass `NoForm` for a kind of
+        message that this wire cannot carry.
         """
         match message:
             case Chat(text):
@@ -175,13 +178,17 @@ class Mesh1:
                 what = type(message).__name__
                 raise NoForm(f"mesh/1 has no form for {what}")
 
+    def pieces(self, message: Data) -> Iterator[bytes]:
+        """Raises `NoForm`: this wire cannot carry `Data`."""
+        return iter((self.encode(message),))
+
     def encode_chat(self, text: str) -> bytes:
-        """The line of a chat message; raises what `encode` raises."""
+        """Encode a chat message as a line; raises what `encode` raises."""
         if not text:
             raise LocalProtocolError("a chat message cannot be empty")
         if "\n" in text or "\r" in text:
             raise LocalProtocolError("a chat message is one line: no line breaks")
-        # Most texts need no more than this look at their first character.
+        # For most texts the first character is enough to tell.
         first = text[0]
         if (first in _ESCAPED or first.isspace()) and _looks_like_command(text):
             text = WORD_JOINER + text
@@ -199,15 +206,15 @@ class Mesh1:
         return line + DELIMITER
 
     def block_of(self, encoded: list[bytes]) -> bytes:
-        """Encoded lines as one piece."""
+        """Join encoded lines."""
         return b"".join(encoded)
 
     def reader(self) -> Mesh1Reader:
-        """The reading side of a new link."""
+        """A reader for a new link."""
         return Mesh1Reader(self, self._max_line)
 
     def _read(self, text: str) -> Message | None:
-        """What a line says that begins as a command does; None for nothing."""
+        """Read a line that may be a command; None for an empty one."""
         if not text:
             return None
         if text in _WORDS:
@@ -229,7 +236,7 @@ class Mesh1:
 
 
 class Mesh1Reader:
-    """The lines of one link: what has arrived of them and is not decoded yet."""
+    """Reads the lines of one link, and keeps what is not decoded yet."""
 
     __slots__ = ("_limit", "_unread", "_wire", "waiting")
 
@@ -237,16 +244,16 @@ class Mesh1Reader:
         self._wire = wire
         self._limit = limit
         self._unread = b""
-        #: Whether a line is complete, or too long.
+        #: Whether the next line is complete, or too long.
         self.waiting = False
 
     def established(self) -> None:
-        """A line is as long afterwards as before."""
+        """Changes nothing: the limit of a line stays the same."""
 
     def feed(self, data: bytes) -> list[Message]:
-        """Add bytes; returns what the next complete lines say.
+        """Add bytes; returns the messages of the next complete lines.
 
-        Raises `LineTooLong` when the next line is.
+        Raises `LineTooLong` when the next line is too long.
         """
         if self._unread:
             data = self._unread + data
@@ -273,7 +280,7 @@ def _looks_like_command(text: str) -> bool:
 
 
 def _may_hold_more_than_chat(joined: str, texts: list[str]) -> bool:
-    # To look for a character in all lines at once costs next to nothing.
+    # Searching the joined text for a character costs next to nothing.
     for character in _SUSPECT_CHARACTERS:
         if character in joined:
             return not _SUSPECT.isdisjoint(map(_BEGINNING, texts))
@@ -286,18 +293,18 @@ def _add_chats(messages: list[Message], texts: list[str]) -> None:
 
 
 def next_lines(data: bytes, limit: int) -> int:
-    """How many bytes at the beginning of ``data`` are lines to be decoded next.
+    """How many bytes at the beginning of ``data`` to decode next.
 
-    They are complete, and have at most ``limit`` bytes without their line end (LF
-    or CRLF).  There are no more of them than `PIECE` bytes hold, and one at least
-    if the first is complete and fits.
+    They are complete lines of at most ``limit`` bytes, not counting the line end (LF
+    or CRLF), and at most `PIECE` bytes in all, but always include the first line if
+    it is complete and fits.
     """
     most = len(data)
     if most > PIECE:
         most = PIECE
     end = 0
     while end < most:
-        # The last line feed that lines starting here can share one limit with.
+        # Up to the last line feed within the limit every line is short enough.
         stop = end + limit + 1
         newline = data.rfind(DELIMITER, end, stop if stop < most else most)
         if newline < 0:

@@ -1,32 +1,32 @@
-"""The wire, ``mesh/2``: frames to values and values to frames.
+"""The wire ``mesh/2``: frames to values and values to frames.
 
-Both nodes have said in their greetings that they speak it (`greeting`).  Then::
+It is spoken when both greetings offer it (`greeting`)::
 
-    listener -> dialler   HELLO +n             who I really am: fields
+    listener -> dialler   HELLO +n             who I am in full: fields
     dialler -> listener   HELLO +n
     listener -> dialler   WELCOME              or REFUSED reason
     dialler -> listener   READY                the link is established
     either                PING token           PONG token answers
-                          REQUEST_PEERS        PEERS +n answers: an address a line
-                          CHAT +n              a run: each line a message
+                          REQUEST_PEERS        PEERS +n answers: one address a line
+                          CHAT +n              a run: one message a line
                           DATA number size fields +n
-                          PIECE number +n      goes on with that message
-                          ABORT number         gives it up
+                          PIECE number +n      continues that message
+                          ABORT number         abandons it
 
-``docs/mesh2.md`` has the grammar.  What is there beyond it is ignored: frames of an
-unknown verb with their payload, more arguments, the payload of a verb that has
-none, unknown fields, a ``PIECE`` or ``ABORT`` of a message that is not being read.
-That is how ``mesh/2`` grows.  What is missing or malformed raises
-`RemoteProtocolError` and ends the link: nobody looks for the next frame.
+``docs/mesh2.md`` has the grammar.  To leave room for extensions, a reader ignores
+frames of an unknown verb with their payload, extra arguments, the payload of a verb
+that has none, unknown fields, and a ``PIECE`` or ``ABORT`` of a message that it is
+not reading.  Anything missing or malformed raises `RemoteProtocolError` and ends the
+link: the reader does not resynchronise.
 
-A chat message is one line: it holds neither LF nor CR, and needs no escape.
+A chat message is one line: it has neither LF nor CR, and needs no escape.
 Everything else travels as ``DATA``.  ``size`` counts the bytes of the whole
 message; the first ``fields`` of them are its headers.  A message that does not fit
-into its ``DATA`` frame goes on in ``PIECE`` frames, between which any other frame
-may pass.  Only one message at a time is in pieces on a link in each direction.
+into its ``DATA`` frame continues in ``PIECE`` frames, and any other frame may come
+between them.  Each direction of a link carries one message in pieces at a time.
 
-This module and `frames` know the grammar.  They read no clock, and know neither
-sockets nor peers.
+This module, `frames` and `verbs` know the grammar.  They read no clock, and know
+neither sockets nor peers.
 """
 
 from __future__ import annotations
@@ -73,27 +73,26 @@ from meshproto.wire.verbs import (
     texts_of,
 )
 
-#: Bytes of the longest chat message: it shares the payload with its line feed.
+#: Bytes of the longest chat message: its line feed is part of the payload.
 MAX_TEXT: Final = MAX_CHUNK - 1
-#: Bytes of the longest headers of a message, as they are written.
+#: Most bytes of a message's headers, as encoded.
 MAX_FIELDS: Final = 16 * 1024
-#: How much is decoded at once.  A chat message costs 1, a frame 4, and 64 bytes of
-#: payload cost 1: so that is at most 2048 messages, 512 frames or 128 KiB, and one
-#: frame more.
+#: The budget of one batch.  A chat message costs 1, a frame 4, and 64 bytes of
+#: payload cost 1: at most 2048 messages, 512 frames or 128 KiB, plus one frame.
 BATCH: Final = 2048
 
 _CHAT = "CHAT"
 _WITH_PAYLOAD = frozenset({"DATA", "PIECE", "PEERS", "HELLO"})
-# To write a number takes longer than everything else about a short run.
+# Precomputed: formatting the number is the slowest part of encoding a short run.
 _COMMON = 2048
 _RUNS = [b"CHAT +%d\n" % size for size in range(_COMMON)]
 
 
 class Mesh2:
-    """The codec of ``mesh/2``: values in, frames out, and a reader for each link.
+    """The codec of ``mesh/2``: encodes values, and makes a reader for each link.
 
-    It holds no state, so all links share one.  ``max_payload`` is the largest
-    message in bytes, headers included, that is sent or taken.
+    Stateless, so all links share one.  ``max_payload`` is the largest message, in
+    bytes with its headers, that is sent or accepted.
     """
 
     name = "mesh/2"
@@ -105,17 +104,18 @@ class Mesh2:
         self._max_payload = max_payload
 
     def reader(self) -> Mesh2Reader:
-        """What reads the frames of one link."""
+        """A reader for a new link."""
         return Mesh2Reader(
             max_addresses=self._max_addresses, max_payload=self._max_payload
         )
 
     def encode(self, message: Message) -> bytes:
-        """The frames that say it; none for an empty run.
+        """Encode a message as frames; an empty run gives none.
 
-        Raises `LocalProtocolError` for what has no form on this wire: a chat text
-        that is empty, has a line break, is not encodable or too long; a message of
-        more than ``max_payload`` bytes; a list of addresses that fills a frame.
+        Raises `LocalProtocolError` for a chat text that is empty, has a line break,
+        cannot be encoded or is too long; for a message of more than ``max_payload``
+        bytes; and for a peer list too long for one frame.  Raises its subclass
+        `NoForm` for a greeting or a refusal of ``mesh/1``.
         """
         match message:
             case Chat(text):
@@ -145,7 +145,7 @@ class Mesh2:
                 raise NoForm("a greeting comes before mesh/2")
 
     def encode_chat(self, text: str) -> bytes:
-        """The line of a chat message, for `block_of`; raises what `encode` raises."""
+        """Encode one chat message, for `block_of`; raises what `encode` raises."""
         if not text:
             raise LocalProtocolError("a chat message cannot be empty")
         if "\n" in text or "\r" in text:
@@ -163,7 +163,7 @@ class Mesh2:
         return line + b"\n"
 
     def block_of(self, lines: list[bytes]) -> bytes:
-        """The frames of chat that leaves together: as few as can be."""
+        """Put chat messages that are sent together into as few frames as possible."""
         payload = b"".join(lines)
         if len(payload) <= MAX_CHUNK and len(lines) <= MAX_RUN:
             return _run(payload)
@@ -178,11 +178,11 @@ class Mesh2:
         return b"".join(frames)
 
     def pieces(self, message: Data, number: int = 0) -> Iterator[bytes]:
-        """The frames of a message, made one by one as they are asked for.
+        """The frames of a message, made lazily.
 
-        ``number`` tells it from another one that is in pieces on the same link.
-        Other frames may pass between them; `abort` gives up the rest.  Raises
-        `LocalProtocolError` at once when the message is too large.
+        ``number`` tells it from other messages in pieces on the same link.  Other
+        frames may be sent in between.  Raises `LocalProtocolError`, before the first
+        frame, when the message is too large.
         """
         if message.size > self._max_payload:
             raise LocalProtocolError(
@@ -191,55 +191,51 @@ class Mesh2:
             )
         return _pieces(encode_fields(message.headers), message.payload, number)
 
-    def abort(self, number: int = 0) -> bytes:
-        """The frame that gives up a message in pieces."""
-        return frame("ABORT", number)
-
 
 class Mesh2Reader:
-    """Reads the frames of one link, in whatever pieces they come.
+    """Reads the frames of one link, however the bytes are split.
 
-    ``max_payload`` is the largest message in bytes, headers included, that is
-    taken once the link is `established`.  Before that none is, and each message of
-    the handshake ends a batch: it may be the one that establishes the link.
+    ``max_payload`` is the largest message, in bytes with its headers, that is
+    accepted once the link is `established`; before that no message is accepted.
+    During the handshake every message ends a batch, since it may establish the link.
 
-    When nothing is `waiting` it holds less than one frame, `MAX_FRAME` bytes, and
-    the pieces of one message, ``max_payload`` bytes.
+    While nothing is `waiting` it holds less than one frame (`MAX_FRAME` bytes) and
+    the pieces of one message (``max_payload`` bytes).
     """
 
     def __init__(
         self, *, max_addresses: int = MAX_ADDRESSES, max_payload: int = MAX_PAYLOAD
     ) -> None:
-        # A link that is not established yet takes no message in pieces.
+        # 0 until the link is established: no `Data` is accepted before.
         self.max_payload = 0
         self._is_established = False
         self._max_payload = max_payload
-        #: Whether what was fed may hold more messages: ``feed(b"")`` has them.
+        #: Whether ``feed(b"")`` may give more messages, or an error.
         self.waiting = False
         self._max_addresses = max_addresses
-        # What is not read yet, and how much there has to be before it can be.
+        # Unread bytes, their number, and how many are needed to read on.
         self._kept: list[bytes] = []
         self._kept_size = self._need = 0
-        # Bytes of a payload that nobody reads.
+        # Bytes still to skip of an ignored payload.
         self._skip = 0
         self._error = ""
-        # The message in pieces: what has come, its number, its size, its fields.
+        # The message in pieces: bytes so far, its number, size and header bytes.
         self._pieces: bytearray | None = None
         self._number = self._size = self._fields = 0
 
     def established(self) -> None:
-        """Messages of up to ``max_payload`` bytes are taken from now on."""
+        """Accept messages of up to ``max_payload`` bytes from now on."""
         self.max_payload = self._max_payload
         self._is_established = True
 
     def feed(self, data: bytes) -> list[Message]:
-        """What the frames say that are complete now, a bounded number of them.
+        """Add bytes; returns the messages of the complete frames, a bounded batch.
 
-        Chat that is not interrupted makes one `Chats`.  While `waiting` says that
-        there may be more, ``feed(b"")`` goes on with what was fed before.
+        Consecutive chat makes one `Chats` of at most `MAX_RUN` texts.  While
+        `waiting` is true, ``feed(b"")`` gives the next batch.
 
-        Raises `RemoteProtocolError` for what ``mesh/2`` does not allow, after all
-        that came before it was handed out, and then always.
+        Raises `RemoteProtocolError` for anything that ``mesh/2`` does not allow,
+        once every message before it has been returned, and on every call after that.
         """
         if self._error:
             self.waiting = False
@@ -275,13 +271,13 @@ class Mesh2Reader:
 
     @property
     def held(self) -> int:
-        """Bytes that have been fed and not been handed out."""
+        """Bytes that were fed and are not yet returned in messages."""
         return sum(map(len, self._kept)) + len(self._pieces or b"")
 
     def _read(self, data: bytes, messages: list[Message], texts: list[str]) -> int:
-        """Read frames until the data or the batch ends; returns where.
+        """Read frames until the data or the batch ends; returns where it stopped.
 
-        ``texts`` is chat that came after the last of the messages.
+        Appends to ``messages``; ``texts`` collects the chat after the last of them.
         """
         at, end, left = 0, len(data), BATCH
         known = remembered
@@ -383,7 +379,7 @@ class Mesh2Reader:
 
 
 def _run(payload: bytes) -> bytes:
-    """The frame of a run; nothing for none."""
+    """The frame of a run; nothing for an empty one."""
     size = len(payload)
     if size >= _COMMON:
         return b"CHAT +%d\n" % size + payload

@@ -1,4 +1,4 @@
-"""What nodes can say to each other: one set of values for every wire."""
+"""The messages of nodes: one set of values for every wire."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from meshproto.wire.errors import LocalProtocolError
 MAX_ID: Final = 64
 MAX_NAME: Final = 64
 MAX_ADDRESSES: Final = 100
-#: Chat messages that are handed on as one.
+#: Most chat messages that are handed on together.
 MAX_RUN: Final = 512
-#: Bytes of the largest message in ``mesh/2``, unless a node says less.
+#: Bytes of the largest message in ``mesh/2``, headers included; a node may accept
+#: less.
 MAX_PAYLOAD: Final = 1024 * 1024
-#: Headers of one message, and the bytes of their keys and values together.
+#: Most headers of one message, and most bytes of their keys and values together.
 MAX_HEADERS: Final = 64
 MAX_HEADER_BYTES: Final = 4096
 MAX_FEATURES: Final = 64
 #: Every number in ``mesh/2`` fits into 63 bits.
 MAX_NUMBER: Final = 2**63 - 1
 
-# The first words of lines in ``mesh/1``: a greeting must not look like one.
+# The command words of ``mesh/1``: a greeting must not look like a command.
 _RESERVED_IDS = frozenset(
     {"PING", "PONG", "REQUEST_PEERS", "PEERS", "BYTES", "DUPLICATE", "MAX_PEERS"}
 )
@@ -38,12 +39,13 @@ _TOKEN = re.compile(r"[0-9A-Za-z._-]{1,64}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """``ID:NAME``: who is at the other end.
+    """``ID:NAME``: who the sender is.
 
-    ``mesh2``: it speaks ``mesh/2`` as well, which a tab behind the name says.
+    ``mesh2`` says that it also speaks ``mesh/2``; on the wire that is a trailing
+    tab.
 
     Raises `ValueError` (the text says what is wrong) for an ID or a name that
-    the grammar does not allow, so no such value exists.
+    the grammar does not allow.
     """
 
     id: str
@@ -56,9 +58,9 @@ class Greeting:
 
 
 class Refusal(Enum):
-    """Why a listener turned a dialler away."""
+    """Why a listener refuses a dialler in ``mesh/1``."""
 
-    #: A peer of that ID, from that host, is connected already.
+    #: A peer with that ID and host is already connected.
     DUPLICATE = "DUPLICATE"
     #: No seat is left.
     MAX_PEERS = "MAX_PEERS"
@@ -66,11 +68,12 @@ class Refusal(Enum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Incarnation:
-    """One life of an identity: a counter that is kept with it, and 128 random bits.
+    """One run of the node with an identity: a stored counter and 128 random bits.
 
-    The greater counter is the later life.  Two lives of one counter are two nodes
-    with one identity.  Raises `ValueError` for a counter below 0 or above
-    `MAX_NUMBER`, and for a nonce that is not 32 lower-case hexadecimal digits.
+    The greater counter is the later incarnation.  Two with the same counter and
+    different nonces are two nodes that share one identity.  Raises `ValueError` for
+    a counter below 0 or above `MAX_NUMBER`, and for a nonce that is not 32
+    lower-case hexadecimal digits.
     """
 
     counter: int
@@ -86,14 +89,14 @@ class Incarnation:
 class Hello:
     """Who a node is, in ``mesh/2``.
 
-    ``identity`` is opaque, 32 to 64 lower-case hexadecimal digits.  ``link`` is the
-    sender's own number for this link; ``ended``, which only a dialler says, is the
-    listener's number for the last link with it that has ended here.  ``mesh`` is
-    the name of the mesh that the sender belongs to, spelled as a node's name is, or
-    empty.  ``addresses`` are where the sender listens, `MAX_ADDRESSES` at most.
-    ``features`` are words as `check_token` takes them.  ``max_payload`` is the
-    largest message, in bytes, that the sender takes, its headers included.
-    ``headers`` are what the application says of the node; see `check_headers`.
+    ``identity`` is opaque: 32 to 64 lower-case hexadecimal digits.  ``link`` is the
+    sender's own number for this link.  ``ended``, sent only by a dialler, is the
+    listener's number for their last link that ended at the dialler.  ``mesh`` is the
+    name of the sender's mesh, with the syntax of a node's name, or empty.
+    ``addresses`` are where the sender listens, at most `MAX_ADDRESSES`.
+    ``features`` are words that `check_token` accepts.  ``max_payload`` is the
+    largest message, in bytes with its headers, that the sender accepts.
+    ``headers`` are what the application says about the node; see `check_headers`.
 
     Raises `ValueError` (the text says what is wrong) for anything else, so every
     `Hello` fits into one frame.
@@ -133,13 +136,13 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The listener's verdict in ``mesh/2``: the dialler may come in."""
+    """The listener accepts the dialler, in ``mesh/2``."""
 
 
 class RefusalReason(Enum):
     """Why a listener refuses a dialler in ``mesh/2``."""
 
-    #: The peer has a live link already.
+    #: The peer already has a live link.
     DUPLICATE = "duplicate"
     #: Our own dial to the peer is under way, and wins.
     CROSSING = "crossing"
@@ -147,35 +150,35 @@ class RefusalReason(Enum):
     FULL = "full"
     #: The far end belongs to another mesh.
     ANOTHER_MESH = "another-mesh"
-    #: The far end is this very node.
+    #: The node has dialled itself.
     OURSELVES = "ourselves"
-    #: The identity has had a later life already.
+    #: A later incarnation of the identity has already been seen.
     OUTDATED = "outdated"
-    #: One identity is used by several nodes: its data directory was copied.
+    #: Several nodes use one identity: its data directory was copied.
     CLONED = "cloned"
-    #: A reason that this version does not know.
+    #: A reason unknown to this version.
     OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The listener's verdict in ``mesh/2``: the dialler may not come in."""
+    """The listener refuses the dialler, in ``mesh/2``."""
 
     reason: RefusalReason
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The dialler's verdict in ``mesh/2``: the link is established."""
+    """The dialler confirms that the link is established, in ``mesh/2``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Health check: to be answered with `Pong`.
+    """Health check; the answer is `Pong`.
 
-    In ``mesh/2`` it may have a token, which the answer repeats, so that the round
-    trip can be measured.  ``mesh/1`` sends none.  Raises `ValueError` for a token
-    that `check_token` does not take.
+    In ``mesh/2`` it may carry a token, which the answer repeats so that the round
+    trip can be measured; ``mesh/1`` sends no token.  Raises `ValueError` for a token
+    that `check_token` rejects.
     """
 
     token: str = ""
@@ -187,7 +190,7 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """The answer to `Ping`, with its token."""
+    """The answer to `Ping`, with its token; raises what `Ping` raises."""
 
     token: str = ""
 
@@ -198,15 +201,15 @@ class Pong:
 
 @dataclass(frozen=True, slots=True)
 class RequestPeers:
-    """To be answered with `PeerList`."""
+    """Asks for a `PeerList`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerList:
     """Addresses of peers, the sender's own first.
 
-    ``skipped`` counts the entries of a received line that were no addresses,
-    or too many.
+    ``skipped`` counts the received entries that were not valid addresses, or were
+    above the maximum.
     """
 
     addresses: tuple[PeerAddress, ...]
@@ -215,23 +218,23 @@ class PeerList:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A message of one line, as its author writes it."""
+    """A message of one line, without its wire encoding."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Chats:
-    """Chat messages that arrived one after the other, `MAX_RUN` at most."""
+    """Consecutive chat messages, at most `MAX_RUN`."""
 
     texts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A message of any bytes, with headers.  ``mesh/2`` only.
+    """A message of any bytes, with headers; ``mesh/2`` only.
 
-    Raises `ValueError` for headers that `check_headers` does not take.
+    Raises `ValueError` or `TypeError` for headers that `check_headers` rejects.
     """
 
     payload: bytes
@@ -243,18 +246,18 @@ class Data:
 
     @property
     def size(self) -> int:
-        """Bytes of the message as ``mesh/2`` counts them, its headers included."""
+        """Bytes of the message as ``mesh/2`` counts them, headers included."""
         return len(self.payload) + sum(map(_size_of_field, self.headers))
 
 
 def _size_of_field(field: tuple[str, str]) -> int:
     key, value = field
-    # ``key: value`` and a line feed; each of these takes two bytes.
+    # ``key: value`` and a line feed; an escaped character takes two bytes.
     escapes = value.count("\\") + value.count("\n") + value.count("\r")
     return len(key) + len(value.encode()) + escapes + 3
 
 
-#: Everything that can be said; which of it a wire has a form for is its own business.
+#: Every message.  Each wire can carry only some of them.
 Message = (
     Greeting
     | Refusal
@@ -275,11 +278,12 @@ Message = (
 def payload_of(
     message: str | bytes, headers: Mapping[str, str] | None, *, longest: float = inf
 ) -> Data | None:
-    """The message as a payload; None when it is chat.
+    """The message as `Data`, or None when it can be sent as chat.
 
-    Chat is a line of at most ``longest`` bytes, and has no headers.  Raises
+    Chat is one line of at most ``longest`` bytes, without headers.  Raises
     `LocalProtocolError` for a text or headers that cannot be sent, and `TypeError`
-    for what is neither text nor bytes, and headers that are no mapping of texts.
+    for a message that is neither text nor bytes, or headers that are not a mapping
+    of texts.
     """
     if not isinstance(headers, Mapping | None):
         raise TypeError(f"headers are a mapping of texts, not {headers!r}")
@@ -310,15 +314,15 @@ def _size_of(text: str) -> int:
 
 
 def is_id(text: str) -> bool:
-    """Whether the text has the form of an ID, which `check_id` tells of."""
+    """Whether the text has the syntax of an ID; it may still be a command word."""
     return bool(_ID.match(text))
 
 
 def check_id(text: str) -> None:
     """Raise `ValueError` unless the text can be a node's ID.
 
-    An ID is 1 to 64 printable ASCII characters without space and colon, and
-    not one of the command words.
+    An ID is 1 to 64 printable ASCII characters without space or colon, and is not
+    a command word.
     """
     if not is_id(text):
         raise ValueError(
@@ -331,8 +335,8 @@ def check_id(text: str) -> None:
 def check_name(text: str) -> None:
     """Raise `ValueError` unless the text can be a node's name.
 
-    A name is 1 to 64 printable characters (Unicode's sense: no control, format
-    or line-separating characters) that neither begins nor ends with a space.
+    A name is 1 to 64 printable characters (as Unicode defines it: no control, format
+    or line-separating characters), and neither begins nor ends with a space.
     """
     if not (1 <= len(text) <= MAX_NAME and text.isprintable()):
         raise ValueError(f"a name is 1 to {MAX_NAME} printable characters")
@@ -345,7 +349,7 @@ def check_token(what: str, text: str) -> None:
     if not _TOKEN.match(text):
         raise ValueError(
             f"{what} is 1 to 64 ASCII letters, digits, dots, underscores and hyphens, "
-            f"not {text[:70]!r}"
+            f"not {text[:40]!a}"
         )
 
 
@@ -358,9 +362,9 @@ def check_number(what: str, number: int) -> None:
 def check_headers(headers: tuple[tuple[str, str], ...]) -> None:
     """Raise `ValueError` unless these can be the headers of a message.
 
-    A key is what `check_token` takes, and no key comes twice.  A value is any
-    Unicode text.  There are at most `MAX_HEADERS`, with at most `MAX_HEADER_BYTES`
-    bytes of UTF-8 in all.  Raises `TypeError` for what is not text.
+    Keys are unique and accepted by `check_token`.  A value is any Unicode text.
+    There are at most `MAX_HEADERS` headers, with at most `MAX_HEADER_BYTES` bytes
+    of UTF-8 in all.  Raises `TypeError` for a key or a value that is not text.
     """
     if len(headers) > MAX_HEADERS:
         raise ValueError(f"{len(headers)} headers are more than {MAX_HEADERS}")
@@ -380,7 +384,7 @@ def check_headers(headers: tuple[tuple[str, str], ...]) -> None:
 
 
 class Headers(Mapping[str, str]):
-    """Headers that cannot be changed, and so can be hashed.
+    """Immutable headers, which can therefore be hashed.
 
     Raises what `check_headers` raises.
     """

@@ -1,8 +1,8 @@
-"""What each verb of ``mesh/2`` says: arguments and payloads to values.
+"""The verbs of ``mesh/2``: their arguments and payloads to values.
 
-Frames are taken apart in `frames`, and what takes more than one of them is put
-together in `mesh2`.  What a verb needs and does not find, or finds malformed, raises
-`RemoteProtocolError`; more arguments and unknown fields are ignored.
+`frames` splits bytes into frames, and `mesh2` joins messages that span several.  A
+missing or malformed argument or field raises `RemoteProtocolError`; extra arguments
+and unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from meshproto.wire.messages import (
     check_token,
 )
 
-#: Before the key of a header in ``HELLO``.
+#: Prefix of a header's key in ``HELLO``.
 _HEADER = "header."
 
 
 def fields_of(hello: Hello) -> Iterator[tuple[str, str]]:
-    """The fields of ``HELLO``, in the order in which we send them."""
+    """The fields of ``HELLO``, in the order we send them."""
     life = hello.incarnation
     yield "identity", hello.identity
     yield "incarnation", f"{life.counter} {life.nonce}"
@@ -59,7 +59,7 @@ def fields_of(hello: Hello) -> Iterator[tuple[str, str]]:
 
 
 def hello_of(payload: bytes) -> Hello:
-    """Who a node says it is.  Entries of its addresses that are none are skipped."""
+    """Read the payload of ``HELLO``.  Invalid addresses are skipped."""
     fields = decode_fields(payload, "HELLO")
     try:
         counter, _, nonce = fields["incarnation"].partition(" ")
@@ -92,7 +92,10 @@ def _list(fields: dict[str, str], key: str) -> list[str]:
 
 
 def peer_list_of(payload: bytes, max_addresses: int) -> PeerList:
-    """The addresses of a list; what is none, or too much, is skipped and counted."""
+    """Read the payload of ``PEERS``.
+
+    Invalid addresses, and those above the maximum, are skipped and counted.
+    """
     if not payload:
         return PeerList(())
     if not payload.endswith(b"\n"):
@@ -104,7 +107,7 @@ def peer_list_of(payload: bytes, max_addresses: int) -> PeerList:
 
 
 def _addresses(entries: list[str]) -> tuple[PeerAddress, ...]:
-    """Those entries that are addresses."""
+    """The entries that are valid addresses."""
     addresses: list[PeerAddress] = []
     for entry in entries:
         try:
@@ -115,14 +118,14 @@ def _addresses(entries: list[str]) -> tuple[PeerAddress, ...]:
 
 
 def texts_of(payload: bytes) -> list[str]:
-    """The chat messages of a run."""
+    """Read the chat messages of a run."""
     try:
         text = payload.decode()
     except UnicodeDecodeError:
         fault = "not UTF-8" if payload.endswith(b"\n") else _fault(payload, [], "")
         raise RemoteProtocolError(f"CHAT: {fault}") from None
     texts = text.split("\n", MAX_RUN)
-    # Every message ends with a line feed, so nothing is behind the last one.
+    # Every message ends with a line feed, so nothing follows the last one.
     rest = texts.pop()
     if rest or not texts or "\r" in text or not all(texts):
         raise RemoteProtocolError(f"CHAT: {_fault(payload, texts, rest)}")
@@ -130,7 +133,7 @@ def texts_of(payload: bytes) -> list[str]:
 
 
 def _fault(payload: bytes, texts: list[str], rest: str) -> str:
-    """What is wrong with a run."""
+    """What is wrong with a malformed run."""
     if not payload.endswith(b"\n"):
         return "the last text has no end"
     if rest and len(texts) == MAX_RUN:
@@ -139,7 +142,7 @@ def _fault(payload: bytes, texts: list[str], rest: str) -> str:
 
 
 def data_of(content: bytes, fields: int) -> Data:
-    """A whole message, of which so many bytes are headers."""
+    """Read a whole message, whose first ``fields`` bytes are its headers."""
     headers = decode_fields(content[:fields], "DATA")
     try:
         return Data(content[fields:], tuple(headers.items()))
@@ -148,7 +151,7 @@ def data_of(content: bytes, fields: int) -> Data:
 
 
 def _number(text: str) -> int:
-    """A number in its one spelling; raises `ValueError`."""
+    """Read a decimal number without leading zeros; raises `ValueError`."""
     if not (text.isascii() and text.isdigit() and len(text) <= 19) or (
         text[0] == "0" and text != "0"
     ):
@@ -159,7 +162,7 @@ def _number(text: str) -> int:
 
 
 def numbers_of(verb: str, arguments: tuple[str, ...], count: int) -> list[int]:
-    """The first arguments, which are numbers."""
+    """Read the first ``count`` arguments as numbers."""
     if len(arguments) < count:
         raise RemoteProtocolError(f"{verb}: {len(arguments)} of {count} arguments")
     try:
@@ -190,12 +193,12 @@ def _refused(arguments: tuple[str, ...]) -> Refused:
     return Refused(_REASONS.get(arguments[0], RefusalReason.OTHER))
 
 
-# One of each: a flood of them is a list of the same.
+# Shared, so that a flood of them makes no new objects.
 _PING, _PONG, _REQUEST_PEERS = Ping(), Pong(), RequestPeers()
 _WELCOME, _READY = Welcome(), Ready()
 _REASONS = {reason.value: reason for reason in RefusalReason}
 
-#: What is said by a header alone.
+#: Verbs without a payload: what reads their arguments.
 WORDS: Final[dict[str, Callable[[tuple[str, ...]], Message]]] = {
     "PING": _ping,
     "PONG": _pong,

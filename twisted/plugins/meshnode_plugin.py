@@ -1,4 +1,4 @@
-"""Tells ``twistd`` and ``twist`` of the ``meshnode`` command."""
+"""Registers the ``meshnode`` command with ``twistd`` and ``twist``."""
 
 from __future__ import annotations
 
