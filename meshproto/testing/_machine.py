@@ -79,6 +79,7 @@ class Machine:
         self.backlog: list[Callable[[], None]] = []
         self.transports: dict[Transport, None] = {}
         self.port = config.port
+        self.mesh2 = "mesh/2" in config.protocols
         self._listening: Port | None = None
         self._suspended: list[SimCall] = []
 

@@ -15,8 +15,9 @@ from meshproto.events import ChatReceived, Event
 from meshproto.mesh.node import MeshNode
 from meshproto.testing._clock import SimClock
 from meshproto.testing._dial import Door
+from meshproto.testing._handshake import STEPS, TROUBLES, Trouble
 from meshproto.testing._machine import Host, Machine
-from meshproto.testing._tcp import Way
+from meshproto.testing._tcp import Transport, Way
 from meshproto.wire.address import normal_host
 
 
@@ -44,6 +45,8 @@ class SimNetwork:
         self.fragment = fragment
         self.clock = SimClock()
         self.rng = random.Random(f"network/{seed}")
+        #: Called with each end of a connection where READY is said or heard.
+        self.settled: Callable[[Transport], None] = lambda end: None
         self._hosts: dict[str, Host] = {}
         self._ways: dict[tuple[str, str], Way] = {}
         self._machines: dict[MeshNode, Machine] = {}
@@ -249,6 +252,38 @@ class SimNetwork:
         for pipe in broken:
             pipe.writer.broken()
         return len(broken) // 2
+
+    def spoil(
+        self,
+        one: MeshNode,
+        other: MeshNode,
+        trouble: str,
+        step: str,
+        *,
+        seconds: float = 0.0,
+    ) -> Callable[[], None]:
+        """Have a step of each mesh/2 handshake of two nodes' hosts go wrong.
+
+        ``step`` is ``greeting``, ``answer``, ``first HELLO``, ``second HELLO``,
+        ``verdict`` or ``READY``.  ``trouble`` is ``mute`` (it gets lost, and what
+        its sender says afterwards), ``hang up`` (the connection ends instead),
+        ``halve`` (it ends in the midst of it), ``dawdle`` (it comes late by
+        ``seconds``), ``echo`` (it comes twice) or ``garble`` (it is nonsense).
+        Links that there are stay.  Returns a function that takes this back.
+        Raises `ValueError` for another step or trouble.
+        """
+        if step not in STEPS or trouble not in TROUBLES:
+            raise ValueError(f"no handshake has {trouble!r} at {step!r}")
+        spoiled = Trouble(trouble, step, seconds)
+        ways = self._between(one, other, one_way=False)
+        for way in ways:
+            way.troubles[spoiled] = None
+
+        def take_back() -> None:
+            for way in ways:
+                way.troubles.pop(spoiled, None)
+
+        return take_back
 
     # What happened
 

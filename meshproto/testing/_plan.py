@@ -13,6 +13,9 @@ from itertools import combinations
 from math import inf
 from typing import Any
 
+from meshproto.config import PROTOCOLS
+from meshproto.testing._handshake import STEPS, TROUBLES
+
 #: Places of two nodes in the mesh.
 Pair = tuple[int, int]
 
@@ -23,7 +26,8 @@ class Fault:
 
     It befalls ``nodes``, or the ways between ``pairs``, ``at`` so many seconds
     after the run has begun, for ``seconds`` (for ever: until the faults end).
-    ``value`` means something else for each kind.
+    ``value`` means something else for each kind.  ``step`` is the one of a handshake
+    that goes wrong.  A node that comes back speaks ``protocols``.
     """
 
     number: int
@@ -34,9 +38,13 @@ class Fault:
     one_way: bool = False
     seconds: float = inf
     value: float = 0.0
+    step: str = ""
+    protocols: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         words = [f"{self.number:3}  {self.at:9.4f} s  {self.kind}"]
+        if self.step:
+            words.append(f"at {self.step},")
         words += [f"node {number}" for number in self.nodes]
         arrow = "->" if self.one_way else "--"
         words += [f"{one}{arrow}{other}" for one, other in self.pairs[:8]]
@@ -46,12 +54,16 @@ class Fault:
             words.append(f"for {self.seconds:.4f} s")
         if self.value:
             words.append(f"({self.value:g})")
+        if self.protocols:
+            words.append(f"then {' '.join(self.protocols)}")
         return " ".join(words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """One node of the mesh: where it runs, whom it knows, what its clock does."""
+    """One node of the mesh: where it runs, whom it knows, what its clock does, and
+    what it speaks.
+    """
 
     host: str
     port: int
@@ -59,6 +71,7 @@ class Place:
     known: tuple[int, ...]
     start: float
     clock: tuple[float, float] = (0.0, 1.0)
+    protocols: tuple[str, ...] = PROTOCOLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +115,21 @@ class Plan:
         return replace(self, places=places, faults=tuple(kept))
 
 
+BOTH, OLD, NEW = PROTOCOLS, ("mesh/1",), ("mesh/2",)
+
+#: What the nodes of one mesh speak.  Where one speaks only mesh/1, and another only
+#: mesh/2, these two never meet.
+COMPANIES = (
+    (BOTH,),
+    (BOTH,),
+    (BOTH, NEW),
+    (BOTH, BOTH, BOTH, OLD),
+    (BOTH, BOTH, OLD),
+    (BOTH, BOTH, OLD),
+    (BOTH, OLD),
+    (OLD,),
+)
+
 #: Kinds that need a mesh of some size.
 LEAST_NODES = {"bridge": 3, "ring": 4}
 
@@ -113,11 +141,17 @@ KINDS = (
     "clog",
     "crash",
     "cut",
+    "dawdle",
     "dial",
+    "echo",
     "flood",
     "freeze",
+    "garble",
+    "halve",
+    "hang up",
     "lag",
     "leave",
+    "mute",
     "partition",
     "power off",
     "refuse",
@@ -143,6 +177,7 @@ class Draw:
         self._rng = random.Random(f"swarm/{seed}")
         self._size = 2
         self._moves = False
+        self._company: tuple[tuple[str, ...], ...] = (BOTH,)
 
     def plan(self) -> Plan:
         """The plan of the seed."""
@@ -151,6 +186,7 @@ class Draw:
         latency = low, low + rng.choice((0.0, 0.001, 0.01, 0.1))
         self._size = size = self._draw_size()
         self._moves = rng.random() < 0.3
+        self._company = rng.choice(COMPANIES)
         crowded = size >= 4 and rng.random() < 0.12
         settings = self._settings(crowded)
         places = self._places()
@@ -245,6 +281,7 @@ class Draw:
                     known=tuple(sorted(known & set(range(size)) - {number})),
                     start=start,
                     clock=odd if odd_clocks else (0.0, 1.0),
+                    protocols=rng.choice(self._company),
                 )
             )
             start += pause * rng.random()
@@ -305,6 +342,15 @@ class Draw:
                     one_way=rng.random() < 0.5,
                     value=rng.choice((0.5, 3.0, 12.0)),
                 )
+            case kind if kind in TROUBLES:
+                # Their links are reset, so that they shake hands.
+                late = rng.choice((0.05, 1.0, 12.0)) if kind == "dawdle" else 0.0
+                add(
+                    self._span(),
+                    pairs=self._pairs(rng.randint(1, 2)),
+                    step=rng.choice(STEPS),
+                    value=late,
+                )
             case "partition" | "bridge" | "ring":
                 span = rng.choice((inf, self._span()))
                 add(span, pairs=self._split(kind), one_way=rng.random() < 0.3)
@@ -323,7 +369,9 @@ class Draw:
         goes = SAME
         if self._moves and node:
             goes = rng.choice((SAME, SAME, NEW_PORT, NEW_PORT, NEW_HOST))
-        add(self._span(), nodes=(node,), value=goes)
+        # It may have been upgraded meanwhile, or the other way.
+        protocols = rng.choice(self._company) if rng.random() < 0.4 else ()
+        add(self._span(), nodes=(node,), value=goes, protocols=protocols)
 
     def _node(self) -> tuple[int, ...]:
         return (self._rng.randrange(self._size),)

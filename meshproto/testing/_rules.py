@@ -1,38 +1,16 @@
-"""What has to hold in every run, whatever happens.
+"""What has to hold in every run, whatever happens, and at its end.
 
-`Speaker` watches the events of one node, `broken_bound` looks at its lists, and
-`Calm` knows between whom nothing has gone wrong for how long.
+What each node has to tell of stands in `_speaker`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from math import inf
+from collections.abc import Iterable
 from typing import Any
 
-from meshproto.events import (
-    ChatReceived,
-    ChatsReceived,
-    Event,
-    Peer,
-    PeerConnected,
-    PeerDisconnected,
-)
-from meshproto.mesh.node import MeshNode
-from meshproto.testing._machine import Machine
-from meshproto.testing._plan import Place
-
-#: Seconds after the end of a fault for which what it has begun may go on: a
-#: handshake, or the last lines of a link that is given up.
-AFTERMATH = 15.0
-
-#: Seconds within which a word is heard by who is busy with a flood of others.
-FAIRNESS = 0.5
-
-#: For how long the application of one who hears a flood is busy with each word.
-BUSY = 0.001
+from meshproto.link.protocol import MeshProtocol
+from meshproto.testing._speaker import Speaker
+from meshproto.testing._tcp import Transport
 
 
 class Violation(AssertionError):
@@ -41,159 +19,6 @@ class Violation(AssertionError):
     def __init__(self, rule: str, text: str) -> None:
         super().__init__(text)
         self.rule = rule
-
-
-class Calm:
-    """Since when no fault has touched a node, or the way between two hosts."""
-
-    def __init__(self, seconds: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._troubles: Counter[Hashable] = Counter()
-        self._since: dict[Hashable, float] = {}
-
-    def disturb(self, what: Hashable) -> None:
-        """A fault begins."""
-        self._troubles[what] += 1
-
-    def relieve(self, what: Hashable) -> None:
-        """A fault has ended."""
-        self._troubles[what] -= 1
-        self._since[what] = self._seconds()
-
-    def since(self, *what: Hashable) -> float:
-        """When the last fault ended that touched any of these."""
-        if any(self._troubles[one] for one in what):
-            return inf
-        return max(self._since.get(one, 0.0) for one in what)
-
-
-@dataclass(slots=True, eq=False)
-class Speaker:
-    """One life of a node, and what its listeners must hear.
-
-    It says who it is and counts its words, so whoever hears them can tell what
-    is missing.  ``broken`` is told of what may not be.
-    """
-
-    node: MeshNode
-    number: int
-    place: Place
-    name: str
-    machine: Machine
-    cast: dict[str, Speaker]
-    calm: Calm
-    broken: Callable[[str, str], None]
-    #: Seconds after which a word comes late.
-    patience: float = FAIRNESS
-    #: It runs, and may be asked to do something.
-    alive: bool = False
-    #: It may still tell of events.
-    over: bool = False
-    connected: dict[Hashable, str] = field(default_factory=dict)
-    #: The last word that was heard of each speaker, and when.
-    heard: dict[str, tuple[int, float]] = field(default_factory=dict)
-    #: Who has been heard since it has been connected.
-    fresh: set[str] = field(default_factory=set)
-    #: How much had been said when each listener came.
-    joined: dict[str, list[int]] = field(default_factory=dict)
-    #: How many floods keep its application busy.
-    floods: int = 0
-    #: When it has said each word.
-    said_at: list[float] = field(default_factory=list)
-    #: Chat that has been told word by word, and not yet in a run.
-    run: list[str] = field(default_factory=list)
-
-    @property
-    def said(self) -> int:
-        """How many words it has said."""
-        return len(self.said_at)
-
-    def say(self, more: str = "") -> None:
-        """Say the next word to everybody."""
-        self.said_at.append(self.machine.present)
-        self.node.broadcast(f"{self.name} {self.said} {more}")
-
-    def see(self, event: Event) -> None:
-        """Judge an event of the node."""
-        if self.over:
-            self.broken("afterlife", f"{self.name} is over, and tells {event}")
-        if isinstance(event, ChatReceived):
-            self.run.append(event.text)
-            if self.floods:
-                self.machine.work(self.floods * BUSY)
-        elif self.run:
-            self.broken("runs", f"{self.name}: {event} before {self.run} in a run")
-        peer: Peer | None = getattr(event, "peer", None)
-        if peer is None:
-            return
-        if isinstance(event, PeerConnected):
-            self._came(event, peer)
-            return
-        name = self.connected.get(peer.key)
-        if name is None:
-            self.broken("stranger", f"{self.name}: {event} of nobody connected")
-        elif isinstance(event, ChatReceived):
-            self._heard(event, name)
-        elif isinstance(event, PeerDisconnected):
-            del self.connected[peer.key]
-            self.fresh.discard(name)
-
-    def see_run(self, event: ChatsReceived) -> None:
-        """Judge a run: it is what has just been told word by word."""
-        told, self.run = tuple(self.run), []
-        if told != event.texts:
-            self.broken("runs", f"{self.name}: {event.texts} in a run after {told}")
-
-    def _came(self, event: PeerConnected, peer: Peer) -> None:
-        if peer.key in self.connected:
-            self.broken("connected twice", f"{self.name}: {peer.name} came twice")
-        self.connected[peer.key] = peer.name
-        self.joined.setdefault(peer.name, []).append(self.said)
-        count = event.peer_count
-        if count != len(self.connected):
-            told = f"{count} peers for {len(self.connected)}"
-            self.broken("peer count", f"{self.name}: {told}")
-        if count > self.node.config.max_peers:
-            self.broken("seats", f"{self.name}: {count} peers")
-
-    def _heard(self, event: ChatReceived, name: str) -> None:
-        author, word, *_ = event.text.split(" ", 2)
-        number = int(word)
-        if author != name:
-            self.broken("author", f"{self.name}: word of {author} from {name}")
-        last, when = self.heard.get(author, (0, 0.0))
-        if number <= last:
-            self.broken("order", f"{self.name}: {author} {number} after {last}")
-        speaker = self.cast[author]
-        if number > speaker.said:
-            self.broken("unsaid", f"{self.name}: {author} has not said {number}")
-        if author in self.fresh:
-            if number > last + 1:
-                self._missed(speaker, last, number, when)
-            self._waited(speaker, number, when)
-        self.heard[author] = number, self.calm._seconds()
-        self.fresh.add(author)
-
-    def _waited(self, speaker: Speaker, number: int, when: float) -> None:
-        """Is a word late, though nothing was in its way since the last one?"""
-        late = self.machine.present - speaker.said_at[number - 1]
-        if late > self.patience and self._is_calm(speaker, when):
-            text = f"{speaker.name} {number} comes after {late:.3f} s"
-            self.broken("late", f"{self.name}: {text}")
-
-    def _is_calm(self, speaker: Speaker, when: float) -> bool:
-        """Whether nothing has been in the way for long enough at that time."""
-        hosts = frozenset((self.place.host, speaker.place.host))
-        since = self.calm.since(self.number, speaker.number, hosts)
-        return since + AFTERMATH < when
-
-    def _missed(self, speaker: Speaker, last: int, number: int, when: float) -> None:
-        """Words are missing: had we left, or was something in the way?"""
-        if any(last <= said < number for said in speaker.joined.get(self.name, ())):
-            return
-        if self._is_calm(speaker, when):
-            missing = f"{speaker.name} {last + 1} to {number - 1}"
-            self.broken("lost", f"{self.name} has not heard {missing}")
 
 
 def broken_bound(speaker: Speaker, *, thorough: bool) -> str | None:
@@ -233,7 +58,82 @@ def broken_bound(speaker: Speaker, *, thorough: bool) -> str | None:
     return None
 
 
-def links_of(speaker: Speaker) -> dict[str, int]:
-    """How many links a node has to each of its peers."""
-    entries = speaker.node._registry.entries()
-    return {entry.name: len(entry.links()) for entry in entries}
+# The one thing that no wire shows: a link that its node has given up sends what is
+# queued before it closes.
+def _is_kept(end: Transport) -> bool:
+    link = end.protocol
+    return end.settled and not (isinstance(link, MeshProtocol) and link._over)
+
+
+def settled_beside(end: Transport) -> int:
+    """How many links a node has to the far end of one of them, where it has that.
+
+    Those count on which READY was said or heard, and that the node has not ended.
+    """
+    far = end.pipe.reader.machine
+    ends = [each for each in end.machine.transports if each.pipe.reader.machine is far]
+    return sum(map(_is_kept, ends)) if _is_kept(end) else 0
+
+
+def is_whole(mesh: list[Speaker]) -> bool:
+    """Whether everybody is linked to everybody, and to nobody else."""
+    if any(len(who.connected) != len(mesh) - 1 for who in mesh):
+        return False
+    names = {who.name for who in mesh}
+    return all({who.name, *who.connected.values()} == names for who in mesh)
+
+
+def is_symmetric(mesh: list[Speaker]) -> bool:
+    """Whether whoever is linked to somebody is so on both sides."""
+    links = {who.name: set(who.connected.values()) for who in mesh}
+    return all(
+        who.name in links.get(other, ()) for who in mesh for other in links[who.name]
+    )
+
+
+def pairs_agree(mesh: list[Speaker], connections: int) -> bool:
+    """Whether both sides of every pair have the same links, and nobody another.
+
+    That is one for a pair that speaks mesh/2, and one or two for the others.
+    """
+    links = _links(mesh)
+    counts = [
+        _agreed(links, one, other)
+        for number, one in enumerate(mesh)
+        for other in mesh[:number]
+    ]
+    return all(counts) and sum(counts) == connections
+
+
+def pairs(mesh: list[Speaker], connections: int) -> str:
+    """The links of every node, for people."""
+    return f"{connections} connections for the links {_links(mesh)}"
+
+
+def _links(mesh: Iterable[Speaker]) -> dict[str, dict[str, int]]:
+    """How many links each node has to each of its peers."""
+    return {
+        who.name: {
+            entry.name: len(entry.links()) for entry in who.node._registry.entries()
+        }
+        for who in mesh
+    }
+
+
+def _agreed(links: dict[str, dict[str, int]], one: Speaker, other: Speaker) -> int:
+    """How many links a pair has; 0 when that may not be, or one side differs."""
+    count = links[one.name].get(other.name, 0)
+    allowed = 1 if one.shares_mesh2_with(other) else 2
+    agreed = links[other.name].get(one.name, 0) == count <= allowed
+    return count if agreed else 0
+
+
+def unheard(mesh: list[Speaker]) -> list[str]:
+    """Who has not heard the last word of whom, payloads apart for mesh/1."""
+    return [
+        f"{who.name} has not heard {other.name}"
+        for who in mesh
+        for other in mesh
+        if who is not other
+        and who.heard.get(other.name, (0, 0.0))[0] < other.last_word_for(who)
+    ]

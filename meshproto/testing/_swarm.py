@@ -5,15 +5,17 @@ schedule of faults.  While the faults last the run is *safe*, whatever happens:
 
 * a peer connects once, then chats and leaves; nothing is told of anybody else,
   nor by a node that has ended;
-* nothing that a node says arrives twice, overtakes what it said before, or
-  comes from somebody else; and between two that no fault has touched nothing
-  is lost, nor late, however much others say;
+* nothing that a node says, be it a line or a payload, arrives twice, overtakes
+  what it said before, changes, or comes from somebody else; and between two that
+  no fault has touched nothing is lost, nor late, however much others say;
+* a payload misses those that speak only mesh/1, and nobody else;
 * no list outgrows its bound, and no error is logged.
 
 When the faults have stopped it is *live*: within `LIVENESS` virtual seconds the
-nodes are a full mesh, and every word gets through.  A pair has one link, or two
-where both dialled at once, and both sides know of the same ones.  Then all nodes
-stop, and nothing of them is left.
+nodes are a full mesh, and every word gets through.  A pair that speaks mesh/2 has
+one link, and never has two.  One that speaks mesh/1 has two where both dialled at
+once.  Both sides know of the same ones.  Then all nodes stop, and nothing of them
+is left.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from math import inf
 from typing import NoReturn
 
 from twisted.internet.defer import Deferred
@@ -31,20 +32,24 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from meshproto.errors import MeshError
 from meshproto.events import ChatsReceived
 from meshproto.testing._clock import SimCall
 from meshproto.testing._machine import Machine
 from meshproto.testing._network import SimNetwork
 from meshproto.testing._plan import NEW_HOST, NEW_PORT, Draw, Fault, Place, Plan
 from meshproto.testing._rules import (
-    FAIRNESS,
-    Calm,
-    Speaker,
     Violation,
     broken_bound,
-    links_of,
+    is_symmetric,
+    is_whole,
+    pairs,
+    pairs_agree,
+    settled_beside,
+    unheard,
 )
+from meshproto.testing._speaker import FAIRNESS, Calm, Speaker
+from meshproto.testing._tcp import Transport
+from meshproto.testing._troubles import Troubles
 
 #: Virtual seconds within which a mesh must be whole after its last fault: a
 #: silent peer is noticed after 75, a dial is tried again within 60, and a slow
@@ -56,7 +61,8 @@ _SETTLING = 15.0
 #: More steps than any run needs: somebody goes round in circles.
 _MAX_STEPS = 500_000
 
-_LINE = "x" * 16_000
+#: The share of payloads in what is said.
+_PAYLOADS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +99,18 @@ class Swarm:
         self.seed = seed
         self.plan: Plan = Draw(seed).plan().cut_down(nodes=nodes, faults=faults)
         self.faults: Counter[str] = Counter()
+        self.speakers: dict[int, Speaker] = {}
         self.net = SimNetwork(
             seed=seed, latency=self.plan.latency, fragment=self.plan.fragment
         )
         self.net.clock.max_steps = _MAX_STEPS
+        self.net.settled = self._settled
+        self.calm = Calm(self.net.clock.seconds)
         self._rng = random.Random(f"talk/{seed}")
-        self._calm = Calm(self.net.clock.seconds)
-        self._speakers: dict[int, Speaker] = {}
         self._cast: dict[str, Speaker] = {}
-        self._active: dict[int, tuple[Fault, Callable[[], None]]] = {}
+        self._troubles = Troubles(self)
         self._stopping: dict[int, Deferred[None]] = {}
         self._moves = 0
-        self._faults_over = False
         self._beats = 0
         self._broken: list[Violation] = []
 
@@ -152,7 +158,7 @@ class Swarm:
             else:
                 self._start(number, place)
         for fault in self.plan.faults:
-            later(fault.at, self._befall, fault)
+            later(fault.at, self._troubles.befall, fault)
 
     def _start(self, number: int, place: Place) -> None:
         """Begin a life of a node."""
@@ -165,152 +171,32 @@ class Swarm:
             name=name,
             id=place.id,
             bootstrap=tuple(f"{other.host}:{other.port}" for other in known),
+            protocols=place.protocols,
             **self.plan.settings,
         )
         offset, rate = place.clock
         self.net.set_clock(node, offset=offset, rate=rate)
-        speaker = self._cast[name] = self._speakers[number] = Speaker(
+        speaker = self._cast[name] = self.speakers[number] = Speaker(
             node=node,
             number=number,
             place=place,
             name=name,
             machine=self.net.machine(node),
             cast=self._cast,
-            calm=self._calm,
+            calm=self.calm,
             patience=FAIRNESS + 2 * max(self.plan.latency),
             broken=self._break,
+            roomy=not self.plan.crowded,
         )
         node.subscribe(speaker.see)
         node.subscribe(speaker.see_run, ChatsReceived)
         speaker.alive = True
         self.net.start(node)
 
-    # Faults
+    # Lives that end, and the next ones
 
-    def _befall(self, fault: Fault) -> None:
-        """Let a fault begin, if whom it befalls is there; it ends by itself."""
-        if self._faults_over or not self._speakers.keys() >= set(fault.nodes):
-            return
-        pairs = [
-            (self._speakers[one], self._speakers[other])
-            for one, other in fault.pairs
-            if one in self._speakers and other in self._speakers
-        ]
-        if fault.pairs and not pairs:
-            return
-        relief: Callable[[], None] | None
-        if fault.pairs:
-            relief = self._befall_pairs(fault, pairs)
-        else:
-            relief = self._befall_node(fault, self._speakers[fault.nodes[0]])
-        if relief is None:
-            return
-        self.faults[fault.kind] += 1
-        touched = [*fault.nodes]
-        ways = [frozenset((one.place.host, other.place.host)) for one, other in pairs]
-        for what in (*touched, *ways):
-            self._calm.disturb(what)
-
-        def relieve() -> None:
-            relief()
-            for what in (*touched, *ways):
-                self._calm.relieve(what)
-
-        self._active[fault.number] = fault, relieve
-        if fault.seconds < inf:
-            self.net.clock.callLater(fault.seconds, self._relieve, fault.number)
-
-    def _relieve(self, number: int) -> None:
-        fault, relieve = self._active.pop(number, (None, None))
-        if relieve is not None:
-            relieve()
-
-    def _befall_pairs(
-        self, fault: Fault, pairs: list[tuple[Speaker, Speaker]]
-    ) -> Callable[[], None]:
-        nodes = [(one.node, other.node) for one, other in pairs]
-        net, one_way = self.net, fault.one_way
-        match fault.kind:
-            case "break":
-                for one, other in nodes:
-                    net.break_links(one, other)
-                return lambda: None
-            case "lag":
-                for one, other in nodes:
-                    slow = fault.value / 2, fault.value
-                    net.set_latency(one, other, slow, one_way=one_way)
-
-                def back_to_normal() -> None:
-                    for one, other in nodes:
-                        net.set_latency(one, other, None, one_way=one_way)
-
-                return back_to_normal
-        for one, other in nodes:
-            net.cut(one, other, one_way=one_way)
-
-        def heal() -> None:
-            for one, other in nodes:
-                net.heal(one, other, one_way=one_way)
-
-        return heal
-
-    def _befall_node(self, fault: Fault, who: Speaker) -> Callable[[], None] | None:
-        """Returns what takes the fault back; None when it cannot be now."""
-        node, net = who.node, self.net
-        match fault.kind:
-            case "refuse":
-                net.refuse(node)
-                return lambda: net.admit(node)
-            case "swallow":
-                net.swallow(node)
-                return lambda: net.admit(node)
-            case "slow reader":
-                net.set_reading_speed(node, fault.value)
-                return lambda: net.set_reading_speed(node, None)
-        if not who.alive:
-            return None
-        match fault.kind:
-            case "crash" | "power off":
-                who.alive, who.over = False, True
-                (net.crash if fault.kind == "crash" else net.power_off)(node)
-                return lambda: self._restart(who, fault.value)
-        if who.machine.frozen:
-            return None
-        match fault.kind:
-            case "freeze":
-                net.freeze(node)
-                return lambda: None if who.over else net.thaw(node)
-            case "busy":
-                node.pause_reading()
-                return lambda: node.resume_reading() if who.alive else None
-            case "burst":
-                for _ in range(int(fault.value)):
-                    who.say(_LINE)
-                return lambda: None
-            case "flood":
-                listeners = [each for each in self._living() if each is not who]
-                for each in listeners:
-                    each.floods += 1
-                for _ in range(int(fault.value)):
-                    who.say()
-
-                def ebb() -> None:
-                    for each in listeners:
-                        each.floods -= 1
-
-                return ebb
-            case "dial":
-                other = self._speakers.get(int(fault.value))
-                if other is not None:
-                    target = f"{other.place.host}:{other.place.port}"
-                    node.connect(target).addErrback(lambda why: why.trap(MeshError))
-                return lambda: None
-            case "leave":
-                self._leave(who)
-                return lambda: self._restart(who, fault.value)
-        raise ValueError(fault.kind)
-
-    def _leave(self, who: Speaker) -> Deferred[None]:
+    def leave(self, who: Speaker) -> Deferred[None]:
+        """Have a node stop; fires when it has."""
         who.alive = False
         began = who.machine.seconds()
 
@@ -325,9 +211,11 @@ class Swarm:
         self._stopping[who.number] = stopping = who.node.stop()
         return stopping.addCallback(stopped)
 
-    def _restart(self, old: Speaker, goes: float) -> None:
+    def restart(self, old: Speaker, fault: Fault) -> None:
         """Begin the next life of a node, where it was or elsewhere."""
-        place = old.place
+        place, goes = old.place, fault.value
+        if fault.protocols:
+            place = replace(place, protocols=fault.protocols)
         if goes == NEW_PORT:
             self._moves += 1
             place = replace(place, port=9000 + self._moves)
@@ -345,13 +233,10 @@ class Swarm:
 
     def _settle(self) -> float:
         """The mesh must become whole, and stay so; returns how long it took."""
-        self._faults_over = True
-        for number in tuple(self._active):
-            self._relieve(number)
-        self.net.heal_all()
-        whole = self._is_symmetric if self.plan.crowded else self._is_whole
+        self._troubles.end()
+        judge = is_symmetric if self.plan.crowded else is_whole
         start = self.net.clock.now
-        while not whole():
+        while not self._are_all(judge):
             if self.net.clock.now > start + LIVENESS:
                 self._fail("whole", f"not whole after the faults: {self._state()}")
             self._pass(0.25)
@@ -359,79 +244,46 @@ class Swarm:
         self._pass(_SETTLING)
         if self.plan.crowded:
             return formation
-        if not self._is_whole():
+        if not self._are_all(is_whole):
             self._fail("whole", f"whole for a moment only: {self._state()}")
-        self._await(5.0, self._pairs_agree, lambda: ("pairs", self._pairs()))
-        self._everybody_hears_everybody()
+        links = self.net.connections
+        self._await(
+            5.0,
+            lambda: pairs_agree(self.living(), links()),
+            lambda: ("pairs", pairs(self.living(), links())),
+        )
+        everybody = self.living()
+        for who in everybody:
+            who.say()
+            who.send()
+        self._await(
+            5.0,
+            lambda: not unheard(everybody),
+            lambda: ("heard", unheard(everybody)[0]),
+        )
         return formation
 
-    def _is_whole(self) -> bool:
-        """Whether everybody is linked to everybody who lives, and to nobody else."""
-        living = self._living()
-        size = len(self.plan.places)
-        if len(living) < size:
-            return False
-        if any(len(who.connected) != size - 1 for who in living):
-            return False
-        names = {who.name for who in living}
-        return all({who.name, *who.connected.values()} == names for who in living)
-
-    def _pairs_agree(self) -> bool:
-        """Whether both sides of every pair have the same one or two links."""
-        links = {who.name: links_of(who) for who in self._living()}
-        return self.net.connections() * 2 == sum(
-            count
-            for name, counts in links.items()
-            for other, count in counts.items()
-            if links.get(other, {}).get(name) == count
-        )
-
-    def _pairs(self) -> str:
-        links = {who.name: links_of(who) for who in self._living()}
-        return f"{self.net.connections()} connections for the links {links}"
-
-    def _is_symmetric(self) -> bool:
-        """Whether whoever is linked to somebody is so on both sides."""
-        living = self._living()
-        links = {who.name: set(who.connected.values()) for who in living}
-        return len(living) == len(self.plan.places) and all(
-            who.name in links.get(other, ())
-            for who in living
-            for other in links[who.name]
-        )
-
-    def _living(self) -> list[Speaker]:
-        return [who for who in self._speakers.values() if who.alive]
+    def _are_all(self, judge: Callable[[list[Speaker]], bool]) -> bool:
+        """Whether every node lives, and what is asked holds for them."""
+        living = self.living()
+        return len(living) == len(self.plan.places) and judge(living)
 
     def _state(self) -> str:
         return ", ".join(
-            f"{who.name}: {len(who.connected)}" for who in self._speakers.values()
+            f"{who.name}: {len(who.connected)}" for who in self.speakers.values()
         )
 
-    def _everybody_hears_everybody(self) -> None:
-        living = self._living()
-        words = {}
-        for who in living:
-            who.say()
-            words[who.name] = who.said
-
-        def missing() -> list[str]:
-            return [
-                f"{who.name} has not heard {name}"
-                for who in living
-                for name, word in words.items()
-                if who.name != name and who.heard.get(name, (0, 0.0))[0] < word
-            ]
-
-        self._await(5.0, lambda: not missing(), lambda: ("heard", missing()[0]))
+    def living(self) -> list[Speaker]:
+        """Those that run, and may be asked to do something."""
+        return [who for who in self.speakers.values() if who.alive]
 
     def _stop(self) -> None:
         """All leave at once, and leave nothing behind."""
-        for who in self._living():
-            self._leave(who)
+        for who in self.living():
+            self.leave(who)
         self._await(
             4.0,
-            lambda: all(who.over for who in self._speakers.values()),
+            lambda: all(who.over for who in self.speakers.values()),
             lambda: ("stop", "not all nodes have stopped"),
         )
         self.net.run(1.0)
@@ -452,10 +304,13 @@ class Swarm:
         while (left := end - clock.now) > 0:
             pause = self.plan.chat * rng.choice((0.02, 0.2, 2.0)) * rng.random()
             self.net.run(min(left, pause))
-            who = self._speakers.get(rng.randrange(len(self.plan.places)))
+            who = self.speakers.get(rng.randrange(len(self.plan.places)))
             if who is not None and who.alive and not who.machine.frozen:
                 for _ in range(rng.choice((1, 1, 3))):
-                    who.say()
+                    if rng.random() < _PAYLOADS:
+                        who.send()
+                    else:
+                        who.say()
             self._check()
 
     def _await(
@@ -474,14 +329,24 @@ class Swarm:
     def _check(self) -> None:
         """Look at every node's lists, at those of one more closely."""
         self._beats += 1
-        for number, who in self._speakers.items():
+        for number, who in self.speakers.items():
             if not who.over:
-                thorough = self._beats % len(self._speakers) == number
+                thorough = self._beats % len(self.speakers) == number
                 outgrown = broken_bound(who, thorough=thorough)
                 if outgrown is not None:
                     self._break("bound", outgrown)
         if self._broken:
             raise self._broken[0]
+
+    def _settled(self, end: Transport) -> None:
+        """READY was said or heard at one end of a connection."""
+        links = settled_beside(end)
+        if links > 1:
+            names: dict[object, str] = {
+                who.machine: who.name for who in self._cast.values()
+            }
+            one, other = names[end.machine], names[end.pipe.reader.machine]
+            self._break("two links", f"{one} has {links} links with {other}")
 
     def __call__(self, event: LogEvent) -> None:
         """Note an error that was logged."""

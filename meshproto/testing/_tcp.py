@@ -3,7 +3,8 @@
 Segments of one direction arrive in order, each after a latency.  A reader that
 stops makes the writer's buffer fill.  Each half of a connection closes by
 itself, an abort loses what was not read, and what a cut holds up is sent again
-until the cut heals.  How a connection comes about stands in `_dial`.
+until the cut heals.  How a connection comes about stands in `_dial`, and what goes
+wrong in a handshake of two nodes in `_handshake`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -31,6 +33,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from meshproto.testing._clock import NOWHERE, SimClock
+from meshproto.testing._handshake import Handshake, Trouble
 
 #: Bytes that a connection holds between a writer and a reader that has stopped
 #: before the writer's producer is paused.
@@ -49,6 +52,9 @@ class Weather(Protocol):
 
     def fragments(self, data: bytes) -> Iterable[bytes]:
         """A segment in pieces, or whole."""
+
+    def settled(self, end: Transport, /) -> None:
+        """One end of a connection has the link of its pair: READY was said there."""
 
 
 class Knocks(Protocol):
@@ -71,7 +77,9 @@ class Program(Protocol):
     alive: bool
     frozen: bool
     powered: bool
+    mesh2: bool
     reading_speed: float | None
+    transports: dict[Transport, None]
 
     @property
     def host(self) -> Kernel:
@@ -102,6 +110,8 @@ class Way:
         #: How many cuts there are; nothing passes until all are healed.
         self.cuts = 0
         self.pipes: dict[Pipe, None] = {}
+        #: What goes wrong in handshakes that take this way.
+        self.troubles: dict[Trouble, None] = {}
         #: The dials that wait for an answer.
         self.dials: dict[Knocks, None] = {}
         self._network = network
@@ -152,6 +162,11 @@ class Pipe:
             self._send(segment)
         if self.place == NOWHERE:
             self.schedule()
+
+    def hold(self, seconds: float) -> None:
+        """Let what is sent from now on arrive after so many seconds at least."""
+        arrival = self.writer.machine.present + seconds
+        self._last_arrival = max(self._last_arrival, arrival)
 
     def drop(self) -> None:
         """What is on its way gets lost: nobody is there to send it again."""
@@ -273,6 +288,10 @@ class Transport:
         self.reading = True
         self.pipe: Pipe
         self.back: Pipe
+        #: What it says first, on a connection between two that speak mesh/2.
+        self.handshake: Handshake | None = None
+        #: READY was said here, and the connection is not to end.
+        self.settled = False
         self._host = host
         self._peer = peer
         self._producer: IProducer | None = None
@@ -290,7 +309,12 @@ class Transport:
         """Send bytes, and pause the producer when too many wait."""
         if not data or self.lost or self._fin_sent:
             return
-        self.pipe.write(bytes(data))
+        if self.handshake is None:
+            self.pipe.write(bytes(data))
+        else:
+            self.handshake.write(bytes(data))
+            if self.handshake.is_over:
+                self.handshake = None
         if self._producer is not None and self.pipe.unread > WINDOW:
             self._producer_paused = True
             self._producer.pauseProducing()  # type: ignore[attr-defined]
@@ -304,6 +328,7 @@ class Transport:
         if self.lost or self.disconnecting:
             return
         self.disconnecting = True
+        self.settled = False
         self._close_when_flushed()
 
     def loseWriteConnection(self) -> None:
@@ -315,7 +340,7 @@ class Transport:
         if not self.lost and self.protocol is not None:
             self.pipe.cut_short()
             self._reset_far_end()
-            self.reading = False
+            self.reading = self.settled = False
             self.machine.callLater(0, self.lose, Failure(ConnectionAborted()))
 
     def getTcpNoDelay(self) -> bool:
@@ -403,7 +428,7 @@ class Transport:
         if self.lost:
             return
         self.lost = True
-        self.reading = False
+        self.reading = self.settled = False
         self.machine.closed(self)
         self._forget_if_over()
         producer, self._producer = self._producer, None
@@ -419,6 +444,11 @@ class Transport:
         else:
             self.lose(Failure(ConnectionLost()))
 
+    def severed(self) -> None:
+        """The connection is reset, behind what is on its way."""
+        self._reset_far_end()
+        self.machine.callLater(0, self.lose, Failure(ConnectionLost()))
+
     def vanish(self) -> None:
         """The process is gone, and with it what it had not sent."""
         if not self.lost:
@@ -427,6 +457,7 @@ class Transport:
             else:
                 self.pipe.drop()
             self.lost = True
+            self.settled = False
             self._forget_if_over()
 
     def _send_fin(self) -> None:
@@ -451,11 +482,28 @@ class Transport:
 def join(
     near: Transport, far: Transport, there: Way, back: Way, network: Weather
 ) -> None:
-    """Make two transports the ends of one connection."""
+    """Make two transports the ends of one connection, which the first has dialled."""
     near.pipe = far.back = Pipe(there, near, far, network)
     far.pipe = near.back = Pipe(back, far, near, network)
     for transport in (near, far):
         transport.machine.opened(transport)
+
+    def settle(transport: Transport) -> None:
+        if not (transport.lost or transport.disconnecting):
+            transport.settled = True
+            network.settled(transport)
+
+    if near.machine.mesh2 and far.machine.mesh2:
+        for end, way in ((near, there), (far, back)):
+            end.handshake = Handshake(
+                end.pipe,
+                way.troubles,
+                network.rng,
+                dials=end is near,
+                ready=partial(settle, near),
+                heard=partial(settle, far),
+                sever=end.severed,
+            )
 
 
 def address(host: str, port: int) -> Address:
