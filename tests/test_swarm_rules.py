@@ -493,7 +493,7 @@ class BrokenNodeTests(SynchronousTestCase):
         def keep(pairs: PairRules, key: PeerKey, link: IPeerLink) -> Decision[Any]:
             pair = pairs._pairs[key]
             leg = pair.leg_of(link)
-            pairs._pairs[key] = replace(pair.without(link), established=leg)
+            pairs._keep(key, replace(pair.without(link), established=leg))
             return Decision(key, Established())
 
         def share(introductions: Introductions, link: IPeerLink, key: PeerKey) -> None:
