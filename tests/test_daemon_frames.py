@@ -40,6 +40,7 @@ class MarkTests(WireTestCase):
             )
             self.assertFalse(wire.was_reset)
 
+    @slow
     def test_visitor_with_it(self) -> None:
         """A daemon that speaks ``mesh/1`` alone reads it as if it were not there."""
         alice = self.alice("--protocol", "mesh/1")
@@ -56,6 +57,7 @@ class MarkTests(WireTestCase):
         wire.say("bob:bob\n")
         self.check_kept_away(wire, alice, "speaks none of our protocols")
 
+    @slow
     def test_dial(self) -> None:
         """The first bytes of a dial; nothing follows before an answer."""
         for options, mark in (
@@ -136,6 +138,7 @@ class FrameTests(WireTestCase):
         self.fleet.until_logged(alice, "[bob] hello")
         self.assertEqual(alice.logged("[bob] "), 1)
 
+    @slow
     def test_chat_of_a_mesh(self) -> None:
         """Somebody with links to two nodes hears both users, and both hear it."""
         alice = self.fleet.prompt("alice")

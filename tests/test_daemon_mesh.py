@@ -140,6 +140,7 @@ class ProtocolTests(MeshTestCase):
             )
         return daemons
 
+    @slow
     def test_both_and_mesh1(self) -> None:
         """Everybody hears everybody, once, whoever was there first."""
         prompts: list[Daemon] = []
@@ -223,6 +224,7 @@ class ProtocolTests(MeshTestCase):
 class MeshNameTests(MeshTestCase):
     """``--mesh``: who belongs to another mesh stays out."""
 
+    @slow
     def test_another_mesh(self) -> None:
         """Both dial, and both say why they hang up; so does one that has no mesh."""
         ports = free_ports(3)
@@ -298,6 +300,7 @@ class ReturnTests(MeshTestCase):
             f"{listening - began:.2f} s, full mesh at {full - began:.2f} s"
         )
 
+    @slow
     def test_member_killed(self) -> None:
         """It is started again under the same port."""
         self.rejoin(2)
@@ -393,6 +396,7 @@ class ReturnTests(MeshTestCase):
 class LeavingTests(MeshTestCase):
     """Daemons that are told to end."""
 
+    @slow
     def test_terminate(self) -> None:
         """SIGTERM and SIGINT: the others hear of it at once, all is closed."""
         daemons = self.fleet.mesh(3, chain)

@@ -234,17 +234,19 @@ class SimultaneousDialTests(SynchronousTestCase):
 
     def test_swept_latencies(self) -> None:
         ids = ("lesser", "meaner")
-        links = {self.dial_each_other(seed, id=ids) for seed in range(60)}
+        links = {self.dial_each_other(seed, id=ids) for seed in some(range(60), 20)}
         # Both happens: that the dials cross, and that one is refused.
         self.assertEqual(links, {1, 2})
 
     def test_swept_latencies_the_other_way(self) -> None:
         ids = ("meaner", "lesser")
-        links = {self.dial_each_other(seed, id=ids) for seed in range(60, 120)}
+        links = {
+            self.dial_each_other(seed, id=ids) for seed in some(range(60, 120), 20)
+        }
         self.assertEqual(links, {1, 2})
 
     def test_one_id_on_two_hosts(self) -> None:
-        links = {self.dial_each_other(seed) for seed in range(120, 180)}
+        links = {self.dial_each_other(seed) for seed in some(range(120, 180), 20)}
         self.assertEqual(links, {1, 2})
 
 
