@@ -75,7 +75,7 @@ class NodeConfig:
     #: empty.  Over ``mesh/2``, nodes of another mesh are refused.
     mesh: str = ""
     #: What the application tells peers about this node; they see it as
-    #: `Peer.headers` (``mesh/2`` only).  The mapping is copied.
+    #: ``Peer.headers`` (``mesh/2`` only).  The mapping is copied.
     headers: Mapping[str, str] = NO_HEADERS
 
     #: Number of seats for peers.
