@@ -200,8 +200,10 @@ def namesakes(
 ) -> Figures:
     """Two nodes with the default port behind one NAT, and a public one.
 
-    For the public node they have one ID and one host, so they are one to it.
+    They speak ``mesh/1``.  For the public node they have one ID and one host, so they
+    are one to it.
     """
+    options = (*options, "--protocol", "mesh/1")
     internet, inside = lab.switch("internet"), lab.switch("home")
     gateway(lab, internet, inside, "198.51.100.10/24")
     hub = public_hub(lab, internet, options)
@@ -218,7 +220,9 @@ def namesakes(
     assert peers(hub) == ["a1"], lab.logs()
     _, wrong = chat(lab, first, [hub, second], messages(100))
     return {
-        "the second one refused as DUPLICATE, times": second.logged("(DUPLICATE)"),
+        "the second one refused as DUPLICATE, times": second.logged(
+            "it still has a link to this node"
+        ),
         f"its dials in {watched:g} s": lab.dials(second),
         "peers lost": losses([hub, first, second]),
         "messages of the first one wrong": wrong,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
+from meshproto.config import NodeConfig
 from meshproto.events import Delivery, Event, KnownAddress, Peer
 from meshproto.wire.address import Target
 
@@ -43,6 +44,7 @@ class INetwork(Interface):
 class IMesh(Interface):
     """A node as applications see it; `MeshNode` provides it and says more."""
 
+    config: NodeConfig = Attribute("The node's settings.")
     id: str = Attribute("The node's ID.")
     name: str = Attribute("The node's name.")
     port: int = Attribute("The port that is bound; 0 when there is none.")

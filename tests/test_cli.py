@@ -158,7 +158,7 @@ class TalkTests(ChatCase):
         """The reason, in one line, and no echo."""
         self.mesh.refusal = LocalProtocolError("a chat message is too long")
         self.assertEqual(
-            self.answer("x" * 20_000),
+            self.answer("x" * 10_000),
             ["[12:00:00] [ERROR] a chat message is too long"],
         )
 
@@ -216,6 +216,15 @@ class FloodTests(ChatCase):
         self.assertEqual(self.mesh.clock.getDelayedCalls(), [])
         self.mesh.emit(ChatReceived(peer=BOB, text="x"))
         self.assertEqual(len(self.shown), 1)
+
+    def test_a_line_at_the_bound_and_one_byte_past_it(self) -> None:
+        """One past it may be cut off already, so it is not sent as a payload."""
+        longest = self.mesh.config.max_line
+        self.answer("x" * longest)
+        self.assertEqual(self.mesh.said, ["x" * longest])
+        for text in ("x" * (longest + 1), "\u20ac" * (longest // 3 + 1)):
+            self.answer(text)
+        self.assertEqual(len(self.mesh.said), 1)
 
     def test_long_messages(self) -> None:
         """They are shown whole."""

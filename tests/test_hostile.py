@@ -172,7 +172,7 @@ class AddressTests(HostileTestCase):
         self.check(outcome)
         self.assertLessEqual(outcome.seen["dials at one time"], 16, outcome)
         self.assertEqual(outcome.seen["victims called"], 20, outcome)
-        self.assertRegex(outcome.seen["sent"], r"\A'peer-[0-9]+:alice\\n'\Z")
+        self.assertRegex(outcome.seen["sent"], r"\A'peer-[0-9]+:alice\\t\\n'\Z")
         self.assertEqual(outcome.seen["privileged ports called"], 0, outcome)
         self.assertEqual(outcome.seen["privileged ports kept"], 0, outcome)
 

@@ -8,7 +8,13 @@ from difflib import get_close_matches
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from meshproto.errors import AddressError, ConnectError, MeshError, NotRunning
+from meshproto.errors import (
+    AddressError,
+    ConnectError,
+    LocalProtocolError,
+    MeshError,
+    NotRunning,
+)
 from meshproto.events import (
     BootstrapSucceeded,
     Event,
@@ -149,7 +155,11 @@ class Chat:
 
     def _say(self, text: str) -> None:
         self.said += 1
+        longest = self._node.config.max_line
         try:
+            if len(text.encode("utf-8", "replace")) > longest:
+                # The rest of it may have been cut off already.
+                raise LocalProtocolError(f"a line is at most {longest} bytes")
             delivery = self._node.broadcast(text)
         except MeshError as error:
             self.unheard += 1
