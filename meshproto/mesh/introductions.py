@@ -36,6 +36,7 @@ _NO_NEWS = {RefusalReason.CROSSING, RefusalReason.OURSELVES}
 class Introductions:
     """Has `Pairs` judge each step of a handshake, and carries out its decisions.
 
+    ``max_payload`` is the largest payload that this node takes, in bytes.
     ``own_address`` returns the address at which the far end of a link can dial us.
     ``probe`` is called with a link that may be dead.
     """
@@ -50,6 +51,7 @@ class Introductions:
         *,
         identity: str,
         incarnation: Incarnation,
+        max_payload: int,
         own_address: Callable[[IPeerLink], PeerAddress | None],
         probe: Callable[[IPeerLink], None],
     ) -> None:
@@ -61,19 +63,18 @@ class Introductions:
         self._incarnation = incarnation
         self._mesh = config.mesh
         self._headers = tuple(config.headers.items())
-        self._max_payload = min(config.max_payload, config.send_queue_hard)
+        self._max_payload = max_payload
         self._own_address = own_address
         self._probe = probe
         self._pairs: Pairs[IPeerLink] = Pairs(
             identity, incarnation, config.mesh, proven=_PROVEN
         )
-        self._numbers: dict[IPeerLink, int] = {}
         self._heard: dict[IPeerLink, Hello] = {}
         self._seated = 0
 
     def agreed(self, link: IPeerLink) -> None:
         """Both ends of a link speak ``mesh/2``."""
-        self._numbers[link] = self._pairs.opened(link)
+        self._pairs.opened(link)
 
     def own_hello(self, link: IPeerLink, own: Greeting, ended: int | None) -> Hello:
         """The hello that this node sends on a link."""
@@ -81,7 +82,7 @@ class Introductions:
         return Hello(
             identity=self._identity,
             incarnation=self._incarnation,
-            link=self._numbers[link],
+            link=self._pairs.number_of(link),
             ended=ended,
             id=own.id,
             name=own.name,
@@ -132,7 +133,7 @@ class Introductions:
 
     def link_ended(self, link: IPeerLink) -> None:
         """The link has ended: release what it held."""
-        if self._numbers.pop(link, None) is None:
+        if not self._pairs.is_open(link):
             return
         self._heard.pop(link, None)
         if link.seat is not None:

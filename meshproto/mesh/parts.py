@@ -67,12 +67,11 @@ def compose(
     announcer = Announcer(clock)
     emit = announcer.emit
     addresses = config.max_addresses_per_list
+    # A larger one would cut every peer that it is sent to.
+    max_payload = min(config.max_payload, config.send_queue_hard)
     wires: dict[str, IWire] = {
         "mesh/1": Mesh1(max_line=config.max_line, max_addresses=addresses),
-        "mesh/2": Mesh2(
-            max_addresses=addresses,
-            max_payload=min(config.max_payload, config.send_queue_hard),
-        ),
+        "mesh/2": Mesh2(max_addresses=addresses, max_payload=max_payload),
     }
     registry = Registry("", config.max_peers)
     book = AddressBook(
@@ -146,6 +145,7 @@ def compose(
             emit,
             identity=f"{rng.getrandbits(128):032x}",
             incarnation=Incarnation(1, f"{rng.getrandbits(128):032x}"),
+            max_payload=max_payload,
             own_address=discovery.own_address,
             probe=maintenance.probe,
         ),

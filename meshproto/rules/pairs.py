@@ -228,6 +228,14 @@ class Pairs(Generic[L]):
         self._numbers[link] = self._last_number
         return self._last_number
 
+    def is_open(self, link: L) -> bool:
+        """Whether the link has been opened and has not ended."""
+        return link in self._numbers
+
+    def number_of(self, link: L) -> int:
+        """This node's own number for an open link."""
+        return self._numbers[link]
+
     def hello(
         self,
         link: L,

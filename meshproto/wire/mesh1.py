@@ -47,6 +47,7 @@ from meshproto.wire.messages import (
     Pong,
     Refusal,
     RequestPeers,
+    add_chats,
 )
 
 MAX_LINE: Final = 16_384
@@ -144,12 +145,12 @@ class Mesh1:
                 if isinstance(message, Chat):
                     texts[index] = message.text
                     continue
-                _add_chats(messages, texts[begin:index])
+                add_chats(messages, texts[begin:index])
                 begin = index + 1
                 if message is not None:
                     messages.append(message)
             texts = texts[begin:]
-        _add_chats(messages, texts)
+        add_chats(messages, texts)
         return messages
 
     def encode(self, message: Message) -> bytes:
@@ -285,11 +286,6 @@ def _may_hold_more_than_chat(joined: str, texts: list[str]) -> bool:
         if character in joined:
             return not _SUSPECT.isdisjoint(map(_BEGINNING, texts))
     return not all(texts)
-
-
-def _add_chats(messages: list[Message], texts: list[str]) -> None:
-    for begin in range(0, len(texts), MAX_RUN):
-        messages.append(Chats(tuple(texts[begin : begin + MAX_RUN])))
 
 
 def next_lines(data: bytes, limit: int) -> int:

@@ -62,6 +62,7 @@ from meshproto.wire.messages import (
     Refused,
     RequestPeers,
     Welcome,
+    add_chats,
 )
 from meshproto.wire.verbs import (
     WORDS,
@@ -266,7 +267,7 @@ class Mesh2Reader:
             if at < len(data):
                 self._kept = [data[at:]]
                 self._kept_size = len(data) - at
-        _add_chats(messages, texts)
+        add_chats(messages, texts)
         return messages
 
     @property
@@ -316,7 +317,7 @@ class Mesh2Reader:
             elif verb == "ABORT":
                 self._abort(arguments)
             if message is not None:
-                _add_chats(messages, texts)
+                add_chats(messages, texts)
                 texts.clear()
                 messages.append(message)
                 if not self._is_established:
@@ -384,14 +385,6 @@ def _run(payload: bytes) -> bytes:
     if size >= _COMMON:
         return b"CHAT +%d\n" % size + payload
     return _RUNS[size] + payload if size else b""
-
-
-def _add_chats(messages: list[Message], texts: list[str]) -> None:
-    if 0 < len(texts) <= MAX_RUN:
-        messages.append(Chats(tuple(texts)))
-        return
-    for begin in range(0, len(texts), MAX_RUN):
-        messages.append(Chats(tuple(texts[begin : begin + MAX_RUN])))
 
 
 def _pieces(fields: bytes, payload: bytes, number: int) -> Iterator[bytes]:

@@ -275,6 +275,15 @@ Message = (
 )
 
 
+def add_chats(messages: list[Message], texts: list[str]) -> None:
+    """Add chat to messages, as runs of at most `MAX_RUN`."""
+    if 0 < len(texts) <= MAX_RUN:
+        messages.append(Chats(tuple(texts)))
+        return
+    for begin in range(0, len(texts), MAX_RUN):
+        messages.append(Chats(tuple(texts[begin : begin + MAX_RUN])))
+
+
 def payload_of(
     message: str | bytes, headers: Mapping[str, str] | None, *, longest: float = inf
 ) -> Data | None:
